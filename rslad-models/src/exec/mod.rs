@@ -1,0 +1,14 @@
+//! Ways to run a graph. The type of a view says its mode.
+//!
+//! [`Frozen`] is eval mode: running statistics, no parameter gradients, nothing to update. [`Training`]
+//! is train mode: batch statistics, parameter gradients, running statistics updated by every forward.
+//! [`AttackView`] is the train-mode attack of some released codes. All three stand on an executor below
+//! this module; what is above it sees images, logits and gradients only, so a faster executor changes
+//! no caller. `reference` runs on candle ops and autograd: it is the specification.
+
+mod frozen;
+mod reference;
+mod training;
+
+pub use frozen::Frozen;
+pub use training::{AttackView, Pass, Training};

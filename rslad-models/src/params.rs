@@ -1,0 +1,97 @@
+//! The tensors of a network in state-dict order: parameters, running statistics, counters.
+//!
+//! Weight decay and the optimizer are handed `parameters()` and cannot see a buffer.
+
+use crate::error::{Error, Result};
+use crate::graph::{Entry, Graph, Kind};
+use candle_core::{DType, Device, Tensor, Var};
+use std::collections::HashMap;
+
+/// The tensors of a network, in the order of its graph's entries.
+#[derive(Debug)]
+pub struct ParamStore {
+    entries: Vec<Entry>,
+    vars: Vec<Var>,
+}
+
+impl ParamStore {
+    /// Zeros for every entry of a graph.
+    pub(crate) fn zeros(graph: &Graph, device: &Device) -> Result<Self> {
+        let dtype = |kind| if kind == Kind::Counter { DType::I64 } else { DType::F32 };
+        let zeros = |e: &Entry| Var::zeros(e.shape.as_slice(), dtype(e.kind), device);
+        let vars = graph.entries().iter().map(zeros).collect::<candle_core::Result<_>>()?;
+        Ok(Self { entries: graph.entries().to_vec(), vars })
+    }
+
+    /// What the tensors are.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// The trained tensors with their names, in order.
+    pub fn parameters(&self) -> impl Iterator<Item = (&str, &Var)> {
+        let named = self.entries.iter().zip(&self.vars);
+        named.filter(|(e, _)| e.kind == Kind::Parameter).map(|(e, v)| (e.name.as_str(), v))
+    }
+
+    /// The tensor at a place of `entries`.
+    pub(crate) fn var(&self, i: usize) -> &Var {
+        &self.vars[i]
+    }
+
+    /// Copies of all tensors under their names: later training does not change them.
+    ///
+    /// # Errors
+    /// When a copy fails.
+    pub fn state_dict(&self) -> Result<Vec<(String, Tensor)>> {
+        let copy = |(e, v): (&Entry, &Var)| Ok((e.name.clone(), v.as_detached_tensor().copy()?));
+        self.entries.iter().zip(&self.vars).map(copy).collect()
+    }
+
+    /// Overwrites all tensors. `num_batches_tracked` may be absent (files older than PyTorch 0.4.1) and
+    /// is then 0; any other missing, unexpected or misshapen entry is an error that lists them, and
+    /// nothing is changed.
+    ///
+    /// # Errors
+    /// When the names or shapes differ from the network's.
+    pub fn load_state_dict(&self, tensors: &HashMap<String, Tensor>) -> Result<()> {
+        let problems = self.mismatches(tensors);
+        if !problems.is_empty() {
+            return Err(Error::Other(format!(
+                "state dict does not fit the network: {}",
+                problems.join("; ")
+            )));
+        }
+        for (entry, var) in self.entries.iter().zip(&self.vars) {
+            match tensors.get(&entry.name) {
+                Some(t) => var.set(&t.to_dtype(var.dtype())?.to_device(var.device())?.copy()?)?,
+                None => var.set(&var.zeros_like()?)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn mismatches(&self, tensors: &HashMap<String, Tensor>) -> Vec<String> {
+        let mut problems = Vec::new();
+        for e in &self.entries {
+            match tensors.get(&e.name) {
+                None if e.kind == Kind::Counter => {}
+                None => problems.push(format!("missing `{}`", e.name)),
+                Some(t) if t.dims() != e.shape => {
+                    problems.push(format!("`{}` is {:?}, expected {:?}", e.name, t.dims(), e.shape));
+                }
+                Some(_) => {}
+            }
+        }
+        let known: std::collections::HashSet<&str> = self.entries.iter().map(|e| e.name.as_str()).collect();
+        let mut unexpected: Vec<&String> = tensors.keys().filter(|k| !known.contains(k.as_str())).collect();
+        unexpected.sort();
+        problems.extend(unexpected.iter().map(|k| format!("unexpected `{k}`")));
+        let more = problems.len().saturating_sub(12);
+        problems.truncate(12);
+        if more > 0 {
+            problems.push(format!("and {more} more"));
+        }
+        problems
+    }
+}
