@@ -1,0 +1,59 @@
+//! `cargo xtask`: the project's chores as a small program, the same on every machine.
+//!
+//! It parses, matches and runs. It has no Cargo edge to the other crates of the workspace and
+//! builds in seconds, so that asking for a check never waits for the code that is checked.
+#![forbid(unsafe_code)]
+
+mod ci;
+mod tidy;
+
+use std::env;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+
+const HELP: &str = "\
+usage: cargo xtask COMMAND
+
+  ci             every check of the gate, from the cheapest to the dearest
+  tidy           the invariants a script can check: arrows, pins, unsafe, links, file sizes
+  tidy --tests   how many tests each crate has; red where it is none (builds the tests)
+  help           this text
+";
+
+/// A bad command line, as in the `rslad` binary.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let args: Vec<String> = env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let done = match args.as_slice() {
+        ["ci"] => root().and_then(|root| ci::run(&root)),
+        ["tidy"] => root().and_then(|root| tidy::run(&root)),
+        ["tidy", "--tests"] => root().and_then(|root| tidy::test_count::run(&root)),
+        [] | ["help" | "--help" | "-h"] => {
+            print!("{HELP}");
+            Ok(())
+        }
+        _ => {
+            eprint!("xtask: no command `{}`\n\n{HELP}", args.join(" "));
+            return ExitCode::from(USAGE);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The repository's root. Cargo names the manifest when it runs us, which stays right for two
+/// checkouts that share a target directory; the path known at compile time would not.
+fn root() -> anyhow::Result<PathBuf> {
+    let manifest = env::var_os("CARGO_MANIFEST_DIR").context("not run by cargo; write `cargo xtask`")?;
+    let root = PathBuf::from(manifest).parent().context("xtask has no parent folder")?.to_path_buf();
+    Ok(root)
+}
