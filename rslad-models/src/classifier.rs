@@ -18,7 +18,7 @@ pub trait Classifier: Send + Sync {
     /// The class scores of a batch.
     ///
     /// # Shapes
-    /// `x`: `[N, C, H, W]`, f32 in [0,1]; returns `[N, K]`. Row i depends on image i alone.
+    /// `x`: `[N, C, H, W]`, f32 in `[0, 1]`; returns `[N, K]`. Row i depends on image i alone.
     ///
     /// # Errors
     /// When the images do not fit the network.
@@ -30,7 +30,7 @@ pub trait Classifier: Send + Sync {
     /// pass of their own override it.
     ///
     /// # Shapes
-    /// `x`: `[N, C, H, W]`, f32 in [0,1]. The objective is asked about rows `0..N`, in one call or
+    /// `x`: `[N, C, H, W]`, f32 in `[0, 1]`. The objective is asked about rows `0..N`, in one call or
     /// several.
     ///
     /// # Errors

@@ -38,7 +38,7 @@ impl Pad {
 /// What a node computes from its inputs.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Op {
-    /// The images, `[N, channels, H, W]` in [0,1].
+    /// The images, `[N, channels, H, W]` in `[0, 1]`.
     Input {
         /// Image channels.
         channels: usize,

@@ -39,7 +39,7 @@ impl<'n> Training<'n> {
     /// biased variance to normalise, unbiased to track).
     ///
     /// # Shapes
-    /// `x`: `[N, C, H, W]`, f32 in [0,1].
+    /// `x`: `[N, C, H, W]`, f32 in `[0, 1]`.
     ///
     /// # Errors
     /// When the images do not fit, or a normalisation sees fewer than two values per channel.
