@@ -6,7 +6,7 @@ use crate::exec::{Frozen, Training};
 use crate::graph::Graph;
 use crate::params::ParamStore;
 use crate::{checkpoint, init};
-use candle_core::{Device, Tensor, Var};
+use candle_core::{DType, Device, Tensor, Var};
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ impl Network {
     /// When the architecture or an option of it is unknown or outside its domain.
     pub fn new(arch: &ArchSpec, seed: u64) -> Result<Self> {
         let graph = arch.graph()?;
-        let params = ParamStore::zeros(&graph, &Device::Cpu)?;
+        let params = ParamStore::zeros(&graph, DType::F32, &Device::Cpu)?;
         init::initialize(&graph, &params, seed)?;
         Ok(Self { arch: arch.clone(), graph: Arc::new(graph), params })
     }
@@ -41,13 +41,33 @@ impl Network {
         Ok(network)
     }
 
+    /// The same network in double precision, for images in f64: what tells rounding from error when a
+    /// result differs from another program's. Slow, and never saved.
+    ///
+    /// # Errors
+    /// When copying the weights fails.
+    pub fn in_double_precision(&self) -> Result<Self> {
+        let params = ParamStore::zeros(&self.graph, DType::F64, &Device::Cpu)?;
+        params.load_state_dict(&self.params.state_dict()?.into_iter().collect())?;
+        Ok(Self { arch: self.arch.clone(), graph: Arc::clone(&self.graph), params })
+    }
+
     /// A network from a checkpoint of ours, with what its file says of its making.
     ///
     /// # Errors
     /// When the file is missing, damaged, of a newer format, or does not hold a network of ours.
     pub fn load(path: &Path) -> Result<(Self, checkpoint::Provenance)> {
-        let checkpoint = checkpoint::read(path)?;
-        let damaged = |e: Error| Error::Checkpoint { path: path.into(), message: e.to_string() };
+        let bytes = std::fs::read(path).map_err(|source| Error::Io { path: path.into(), source })?;
+        Self::from_bytes(&bytes, path)
+    }
+
+    /// A network from the bytes of a checkpoint of ours; `origin` names it in errors.
+    ///
+    /// # Errors
+    /// As [`Network::load`].
+    pub fn from_bytes(bytes: &[u8], origin: &Path) -> Result<(Self, checkpoint::Provenance)> {
+        let checkpoint = checkpoint::parse(bytes, origin)?;
+        let damaged = |e: Error| Error::Checkpoint { path: origin.into(), message: e.to_string() };
         let network = Self::with_state_dict(&checkpoint.arch, &checkpoint.tensors).map_err(damaged)?;
         Ok((network, checkpoint.provenance))
     }
