@@ -118,3 +118,79 @@ impl Network {
         Frozen::new(self)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::classifier::{Classifier, ClosureObjective};
+    use crate::graph::GraphBuilder;
+    use candle_core::DType;
+
+    /// Images to batch normalization to logits: each pixel of the reference batch as an image of its own,
+    /// so that pooling has nothing to average, and an identity as the linear layer.
+    fn lone_batch_norm(channels: usize) -> Network {
+        let (mut g, x) = GraphBuilder::new(channels);
+        let x = g.batch_norm(x, "bn");
+        let graph = g.head(x, "linear", channels);
+        let params = ParamStore::zeros(&graph, &Device::Cpu).unwrap();
+        let identity = Tensor::eye(channels, DType::F32, &Device::Cpu).unwrap();
+        params.var(5).set(&identity).unwrap(); // after the five entries of `bn`
+        let arch = ArchSpec::parse("lone batch normalization", "").unwrap();
+        Network { arch, graph: Arc::new(graph), params }
+    }
+
+    fn pixels(t: &Tensor) -> Tensor {
+        let rows = t.permute((0, 2, 3, 1)).unwrap().contiguous().unwrap(); // [N, H, W, C]
+        let (n, h, w, c) = rows.dims4().unwrap();
+        rows.reshape((n * h * w, c, 1, 1)).unwrap()
+    }
+
+    fn assert_close(what: &str, ours: &Tensor, truth: &Tensor) {
+        let values = |t: &Tensor| -> Vec<f64> {
+            t.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+        };
+        let (ours, truth) = (values(ours), values(truth));
+        assert_eq!(ours.len(), truth.len());
+        let largest = truth.iter().fold(0.0, |m: f64, v| m.max(v.abs()));
+        let error = ours.iter().zip(&truth).fold(0.0, |m: f64, (a, b)| m.max((a - b).abs()));
+        assert!(error < 1e-6 * largest, "{what}: off by {error:e} of {largest:e}");
+    }
+
+    #[test]
+    fn batch_normalization_matches_pytorch_over_three_batches() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/goldens/batchnorm.safetensors");
+        let goldens = candle_core::safetensors::load(file, &Device::Cpu).unwrap();
+        let network = lone_batch_norm(5);
+        for (place, name) in [(0, "weight"), (1, "bias")] {
+            network.params.var(place).set(&goldens[name]).unwrap();
+        }
+        network.params.var(3).set(&Tensor::ones(5, DType::F32, &Device::Cpu).unwrap()).unwrap();
+        for batch in 0..3 {
+            let golden = |name: &str| &goldens[&format!("{name}{batch}")];
+            let truth = |name: &str| &goldens[&format!("{name}{batch}64")];
+            let (x, gy) = (pixels(golden("x")), pixels(golden("gy")).flatten_from(1).unwrap());
+
+            let before = network.params.state_dict().unwrap().into_iter().collect();
+            let attacked = lone_batch_norm(5);
+            attacked.params.load_state_dict(&before).unwrap();
+            let training = attacked.training();
+            let weighted = ClosureObjective(|_: &[u32], y: &Tensor| Ok((y * &gy)?.sum(1)?));
+            let dx = training.attack_view().gradient(&x, &weighted).unwrap().dx;
+            assert_close("dx", &dx, &pixels(truth("gx")));
+
+            let mut training = network.training();
+            let pass = training.forward(&x).unwrap();
+            assert_close("y", pass.logits(), &pixels(truth("train_y")));
+            training.backward(pass, &gy).unwrap();
+            let gradients = training.take_gradients().unwrap();
+            assert_close("dweight", &gradients[0], truth("gw"));
+            assert_close("dbias", &gradients[1], truth("gb"));
+            for (place, name) in [(2, "running_mean"), (3, "running_var")] {
+                let running = network.params.var(place).as_tensor();
+                assert_close(name, running, truth(name));
+            }
+            let eval_y = network.freeze().unwrap().logits(&x).unwrap();
+            assert_close("eval y", &eval_y, &pixels(truth("eval_y")));
+        }
+    }
+}
