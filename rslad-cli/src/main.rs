@@ -21,7 +21,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    logging::to_stderr(cli.verbose);
+    logging::start(cli.verbose);
     let command = cli.command.unwrap_or_else(Command::quickstart);
     let result = match command {
         Command::Quickstart(args) => commands::quickstart::run(&args, cli.quiet),

@@ -9,7 +9,7 @@ use crate::evaluation::{self, Job, ModelInfo, ResultFile, SaveAdversarial};
 use crate::inputs::{self, Loaded};
 use crate::picture::{self, Answer, Row};
 use crate::progress::{Detail, Show, TrainingProgress};
-use crate::{interrupt, run_info, table};
+use crate::{interrupt, logging, run_info, table};
 use anyhow::{Context, Result};
 use rslad_attacks::suite::Suite;
 use rslad_attacks::{Linf, Perturbed, evaluate};
@@ -57,6 +57,8 @@ pub(crate) fn run(args: &QuickstartArgs, quiet: bool) -> Result<()> {
     if !quiet {
         introduce(args, &data)?;
     }
+    std::fs::create_dir_all(&args.out).with_context(|| args.out.display().to_string())?;
+    logging::also_to(&args.out)?;
     let mut results = vec![];
     let mut networks = BTreeMap::new();
     let (eps, teacher) = teacher(args)?;

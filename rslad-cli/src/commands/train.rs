@@ -3,9 +3,9 @@
 use crate::args::TrainArgs;
 use crate::exit::Ended;
 use crate::inputs::{self, Loaded};
-use crate::interrupt;
 use crate::progress::{Detail, Show, TrainingProgress};
 use crate::run_info::{RunInfo, Sitting};
+use crate::{interrupt, logging};
 use anyhow::{Result, anyhow};
 use rslad_distill::trainer::clean_accuracy;
 use rslad_distill::{Outcome, Recipe, RunDir, train};
@@ -96,6 +96,7 @@ pub(crate) fn follow(
     stop: &AtomicBool,
 ) -> Result<Outcome> {
     let dir = RunDir::open(out, recipe)?;
+    logging::also_to(out)?;
     let path = dir.file("run.json");
     let info = RunInfo {
         schema: 1,
