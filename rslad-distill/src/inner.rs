@@ -81,15 +81,11 @@ impl InnerConfig {
         if !(1..=10_000).contains(&self.steps) {
             return Some(format!("`inner.steps` is {}, expected 1 to 10000", self.steps));
         }
-        let gaussian = self.start == StartKind::Gaussian;
-        if gaussian != (self.start_std > 0.0) || !(0.0..=1.0).contains(&self.start_std) {
-            return Some(format!(
-                "`inner.start_std` is {}, expected {} with `start = {:?}`",
-                self.start_std,
-                if gaussian { "above 0 and at most 1" } else { "0" },
-                self.start
-            ));
-        }
-        None
+        let std = self.start_std;
+        let (right, expected) = match self.start {
+            StartKind::Gaussian => (std > 0.0 && std <= 1.0, "above 0 and at most 1; write 0.001"),
+            StartKind::Natural | StartKind::Uniform => (std == 0.0, "0 unless `start = \"gaussian\"`"),
+        };
+        (!right).then(|| format!("`inner.start_std` is {std}, expected {expected}"))
     }
 }

@@ -10,6 +10,7 @@
 
 pub mod error;
 pub mod inner;
+mod keys;
 pub mod method;
 pub mod methods;
 pub mod observer;

@@ -5,6 +5,7 @@
 //! | `.lock` | held while a process works here |
 //! | `recipe.toml` | before the first step, once |
 //! | `run.json` | at the beginning and the end of every sitting |
+//! | `log.jsonl` | the log, by the binary |
 //! | `metrics.jsonl` | appended as events happen, cut back to the state on resume |
 //! | `best.safetensors` | when an evaluation beats all before it |
 //! | `state-*.safetensors`, `LATEST.json` | after every epoch, and when told to stop; the last two states are kept |
@@ -93,22 +94,25 @@ pub(crate) struct Metrics {
 impl Metrics {
     /// Opens the file and cuts it back to `length` bytes, dropping what a lost state had written.
     pub(crate) fn open(path: PathBuf, length: u64) -> Result<Self> {
-        let open = || -> std::io::Result<(File, u64)> {
-            let mut file = OpenOptions::new().create(true).truncate(false).write(true).open(&path)?;
-            let found = file.metadata()?.len();
-            if found > length {
-                file.set_len(length)?;
-            }
-            file.seek(SeekFrom::End(0))?;
-            Ok((file, found))
+        let failed = |source| Error::Io { path: path.clone(), source };
+        let found = match std::fs::metadata(&path) {
+            Ok(metadata) => metadata.len(),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => 0,
+            Err(e) => return Err(failed(e)),
         };
-        let (file, found) = open().map_err(|source| Error::Io { path: path.clone(), source })?;
         if found < length {
             let message = format!(
                 "has {found} bytes, the saved state expects {length}: it was changed; use another --out"
             );
             return Err(Error::RunDir { path, message });
         }
+        let open = || {
+            let mut file = OpenOptions::new().create(true).truncate(false).write(true).open(&path)?;
+            file.set_len(length)?;
+            file.seek(SeekFrom::End(0))?;
+            Ok(file)
+        };
+        let file = open().map_err(failed)?;
         Ok(Self { path, file, length })
     }
 

@@ -52,18 +52,40 @@ impl Schedule {
 mod tests {
     use super::*;
 
-    #[test]
-    fn rates_are_those_of_the_released_code() {
-        let table = include_str!("../tests/goldens/lr_schedule.json");
-        let table: serde_json::Value = serde_json::from_str(table).unwrap();
-        let schedule = Schedule { epochs: 300, warmup: 0.0, drops: vec![215, 260, 285], factor: 0.1 };
-        for row in table["table"].as_array().unwrap() {
-            let (epoch, expected) = (row[0].as_u64().unwrap(), row[1].as_f64().unwrap());
+    /// Drops of the base rate 0.1 to a tenth, and rates by epoch.
+    fn check(drops: &[u64], rates: &[(u64, f64)]) {
+        let schedule = Schedule { epochs: 300, warmup: 0.0, drops: drops.to_vec(), factor: 0.1 };
+        for &(epoch, expected) in rates {
             for step in [1, 391] {
                 let lr = schedule.lr(0.1, epoch, step, 391);
-                assert!((lr - expected).abs() < 1e-12, "epoch {epoch}: {lr}, expected {expected}");
+                assert!((lr - expected).abs() < 1e-12, "{drops:?}, epoch {epoch}: {lr}, expected {expected}");
             }
         }
+    }
+
+    #[test]
+    fn rates_are_those_of_the_released_rslad() {
+        let table = include_str!("../tests/goldens/lr_schedule.json");
+        let table: serde_json::Value = serde_json::from_str(table).unwrap();
+        let row = |row: &serde_json::Value| (row[0].as_u64().unwrap(), row[1].as_f64().unwrap());
+        let rates: Vec<(u64, f64)> = table["table"].as_array().unwrap().iter().map(row).collect();
+        assert_eq!(rates.len(), 300);
+        check(&[215, 260, 285], &rates);
+    }
+
+    #[test]
+    fn rates_are_those_of_the_released_trades() {
+        // Its script sets the rate before epochs 75, 90 and 100.
+        let rates = [(1, 0.1), (74, 0.1), (75, 1e-2), (89, 1e-2), (90, 1e-3), (99, 1e-3), (100, 1e-4)];
+        check(&[74, 89, 99], &rates);
+    }
+
+    #[test]
+    fn rates_are_those_of_the_released_ard_with_and_without_its_second_drop() {
+        // Its script counts epochs from 0 and drops at 100 and 150; the second drop starts from the base
+        // rate again and so changes nothing.
+        check(&[100, 150], &[(1, 0.1), (100, 0.1), (101, 1e-2), (150, 1e-2), (151, 1e-3), (200, 1e-3)]);
+        check(&[100], &[(1, 0.1), (100, 0.1), (101, 1e-2), (150, 1e-2), (151, 1e-2), (200, 1e-2)]);
     }
 
     #[test]

@@ -4,11 +4,22 @@
 //! costs and every executor are read off this value, so they cannot disagree. Nodes are added in the
 //! order of the official code's state dict, which is also a topological order.
 
+mod cost;
+
+pub use cost::Layer;
+
 use crate::error::{Error, Result};
 
 /// A node of a [`Graph`], by its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NodeId(pub(crate) usize);
+
+impl NodeId {
+    /// Its place in [`Graph::nodes`].
+    pub fn index(self) -> usize {
+        self.0
+    }
+}
 
 /// Zero padding of an image, in pixels on each side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,10 +131,22 @@ pub struct Entry {
     pub kind: Kind,
 }
 
+/// How the weights of a network start, before any training.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Init {
+    /// PyTorch's defaults: convolution and linear weights and linear biases from
+    /// U(-1/sqrt(fan_in), 1/sqrt(fan_in)).
+    PyTorch,
+    /// As PyTorch's defaults, but convolutions from N(0, 2 / (kernel^2 out)) and linear biases 0: what
+    /// the published wide ResNets do.
+    HeNormal,
+}
+
 /// A network: nodes in the order they run, the last one giving the logits.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Graph {
     nodes: Vec<Node>,
+    init: Init,
     entries: Vec<Entry>,
     first_entry: Vec<usize>, // of each node
     last_use: Vec<usize>,    // of each node's output: the last node that reads it
@@ -138,6 +161,11 @@ impl Graph {
     /// The tensors of the state dict, in the order of the official code.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
+    }
+
+    /// How the weights start.
+    pub fn init(&self) -> Init {
+        self.init
     }
 
     /// Where the entries of node `i` begin.
@@ -160,16 +188,10 @@ impl Graph {
         self.nodes[self.nodes.len() - 1].channels
     }
 
-    /// The number of trained scalars.
-    pub fn n_parameters(&self) -> usize {
-        let parameters = self.entries.iter().filter(|e| e.kind == Kind::Parameter);
-        parameters.map(|e| e.shape.iter().product::<usize>()).sum()
-    }
-
     /// The output shape `[C, H, W]` of every node for images of this size (`[F, 1, 1]` after pooling).
     ///
     /// # Errors
-    /// When the images are too small for a kernel.
+    /// When the images are too small for a kernel, or their sides do not fit a residual sum.
     pub fn shapes(&self, height: usize, width: usize) -> Result<Vec<[usize; 3]>> {
         let mut shapes: Vec<[usize; 3]> = Vec::with_capacity(self.nodes.len());
         for node in &self.nodes {
@@ -184,6 +206,7 @@ impl Graph {
                         expected: format!("at least {kernel}x{kernel} with its padding; use larger images"),
                     })?
                 }
+                Op::Add => self.sum_sides(node, &shapes)?,
                 Op::GlobalAvgPool | Op::Linear { .. } => (1, 1),
                 _ => (h, w),
             };
@@ -192,24 +215,18 @@ impl Graph {
         Ok(shapes)
     }
 
-    /// Multiply-accumulates of one forward pass of one image, convolutions and linear layers only.
-    ///
-    /// # Errors
-    /// When the images are too small for a kernel.
-    pub fn macs(&self, height: usize, width: usize) -> Result<u64> {
-        let shapes = self.shapes(height, width)?;
-        let cost = |(i, node): (usize, &Node)| {
-            let [out, h, w] = shapes[i].map(|n| n as u64);
-            let fan_in = |id: &NodeId| self.nodes[id.0].channels as u64;
-            match (&node.op, node.inputs.first()) {
-                (Op::Conv2d { kernel, groups, .. }, Some(x)) => {
-                    out * h * w * (kernel * kernel) as u64 * fan_in(x) / *groups as u64
-                }
-                (Op::Linear { .. }, Some(x)) => out * fan_in(x),
-                _ => 0,
-            }
-        };
-        Ok(self.nodes.iter().enumerate().map(cost).sum())
+    /// The sides of a residual sum, whose branches may halve odd sides differently.
+    fn sum_sides(&self, node: &Node, shapes: &[[usize; 3]]) -> Result<(usize, usize)> {
+        let [_, h, w] = shapes[node.inputs[0].0];
+        let [_, shortcut_h, shortcut_w] = shapes[node.inputs[1].0];
+        if (h, w) == (shortcut_h, shortcut_w) {
+            return Ok((h, w));
+        }
+        Err(Error::Shape {
+            what: format!("the output of `{}`", self.nodes[node.inputs[1].0].name),
+            got: vec![shortcut_h, shortcut_w],
+            expected: format!("{h}x{w} like the branch it is added to; use images whose sides halve evenly"),
+        })
     }
 }
 
@@ -217,13 +234,19 @@ impl Graph {
 #[derive(Debug)]
 pub struct GraphBuilder {
     nodes: Vec<Node>,
+    init: Init,
 }
 
 impl GraphBuilder {
     /// A graph whose images have this many channels; returns the builder and the input node.
     pub fn new(channels: usize) -> (Self, NodeId) {
         let node = Node { name: String::new(), op: Op::Input { channels }, inputs: vec![], channels };
-        (Self { nodes: vec![node] }, NodeId(0))
+        (Self { nodes: vec![node], init: Init::PyTorch }, NodeId(0))
+    }
+
+    /// Starts the weights in another way than PyTorch's default.
+    pub fn initialize_by(&mut self, init: Init) {
+        self.init = init;
     }
 
     /// Subtract `mean` and divide by `std`, per channel.
@@ -249,7 +272,10 @@ impl GraphBuilder {
     /// When `op` is not a convolution or its groups do not divide the channels.
     pub fn conv_with(&mut self, x: NodeId, name: &str, op: Op) -> NodeId {
         let Op::Conv2d { out, groups, .. } = op else { panic!("`{name}` is no convolution") };
-        assert!(self.channels(x) % groups == 0 && out % groups == 0, "`{name}`: groups divide the channels");
+        assert!(
+            self.channels(x).is_multiple_of(groups) && out.is_multiple_of(groups),
+            "`{name}`: groups divide the channels"
+        );
         self.push(name, op, &[x], out)
     }
 
@@ -304,7 +330,7 @@ impl GraphBuilder {
             entries.extend(entries_of(node, fan_in));
             node.inputs.iter().for_each(|x| last_use[x.0] = i);
         }
-        Graph { nodes: self.nodes, entries, first_entry, last_use }
+        Graph { nodes: self.nodes, init: self.init, entries, first_entry, last_use }
     }
 }
 

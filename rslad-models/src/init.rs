@@ -1,26 +1,31 @@
-//! Initial weights: PyTorch's default distributions from our own seeded streams.
+//! Initial weights: the published distributions from our own seeded streams.
 //!
-//! Convolutions and linear layers draw from U(-1/sqrt(fan_in), 1/sqrt(fan_in)) (kaiming_uniform with
-//! a = sqrt(5)), the linear bias from the same bounds; batch normalisations start as the identity. Each
-//! tensor has a stream of its own, so adding a layer does not change the others.
+//! Each tensor has a stream of its own, so adding a layer does not change the others. Batch
+//! normalizations start as the identity; what the rest starts from is the graph's [`Init`].
 
 use crate::error::Result;
-use crate::graph::{Entry, Graph, Kind, Op};
+use crate::graph::{Graph, Init, Op};
 use crate::params::ParamStore;
-use crate::randomness::{Key, Purpose};
+use crate::randomness::{Key, Purpose, Stream};
 use candle_core::{Device, Tensor};
 
-/// Fills a store with initial weights.
+/// Fills a store of zeros with initial weights.
 pub(crate) fn initialize(graph: &Graph, store: &ParamStore, seed: u64) -> Result<()> {
     for (i, node) in graph.nodes().iter().enumerate() {
         let first = graph.first_entry(i);
-        match node.op {
-            Op::Conv2d { .. } => fill_uniform(graph, store, first, first, seed)?,
-            Op::Linear { .. } => {
-                fill_uniform(graph, store, first, first, seed)?;
-                fill_uniform(graph, store, first + 1, first, seed)?;
+        match (&node.op, graph.init()) {
+            (Op::Conv2d { .. }, Init::PyTorch) => uniform(store, first, fan_in(graph, first), seed)?,
+            (Op::Conv2d { out, kernel, .. }, Init::HeNormal) => {
+                let deviation = (2.0 / (kernel * kernel * out) as f64).sqrt();
+                fill(store, first, seed, |draws| f64::from(draws.normal()) * deviation)?;
             }
-            Op::BatchNorm { .. } => {
+            (Op::Linear { .. }, init) => {
+                uniform(store, first, fan_in(graph, first), seed)?;
+                if init == Init::PyTorch {
+                    uniform(store, first + 1, fan_in(graph, first), seed)?;
+                }
+            }
+            (Op::BatchNorm { .. }, _) => {
                 for one in [first, first + 3] {
                     store.var(one).set(&store.var(one).ones_like()?)?; // weight, running_var
                 }
@@ -31,17 +36,21 @@ pub(crate) fn initialize(graph: &Graph, store: &ParamStore, seed: u64) -> Result
     Ok(())
 }
 
-/// Fills entry `i` from the bounds that the fan-in of the weight `weight` gives.
-fn fill_uniform(graph: &Graph, store: &ParamStore, i: usize, weight: usize, seed: u64) -> Result<()> {
-    let fan_in: usize = graph.entries()[weight].shape[1..].iter().product();
+/// What each output of the weight at a place of the entries sums over.
+fn fan_in(graph: &Graph, weight: usize) -> usize {
+    graph.entries()[weight].shape[1..].iter().product()
+}
+
+/// U(-1/sqrt(fan_in), 1/sqrt(fan_in)): kaiming_uniform with a = sqrt(5).
+fn uniform(store: &ParamStore, i: usize, fan_in: usize, seed: u64) -> Result<()> {
     let bound = 1.0 / (fan_in as f64).sqrt();
-    let Entry { name, shape, kind } = &graph.entries()[i];
-    debug_assert_eq!(*kind, Kind::Parameter);
-    let mut draws = Key::new(seed, Purpose::named("init").within(name)).stream(0);
-    let n = shape.iter().product();
-    let values: Vec<f32> = (0..n).map(|_| (f64::from(draws.symmetric()) * bound) as f32).collect();
-    store
-        .var(i)
-        .set(&Tensor::from_vec(values, shape.as_slice(), &Device::Cpu)?.to_device(store.var(i).device())?)?;
-    Ok(())
+    fill(store, i, seed, |draws| f64::from(draws.symmetric()) * bound)
+}
+
+/// Fills entry `i` from the stream of its name.
+fn fill(store: &ParamStore, i: usize, seed: u64, draw: impl Fn(&mut Stream) -> f64) -> Result<()> {
+    let (entry, var) = (&store.entries()[i], store.var(i));
+    let mut draws = Key::new(seed, Purpose::named("init").within(&entry.name)).stream(0);
+    let values: Vec<f32> = (0..var.elem_count()).map(|_| draw(&mut draws) as f32).collect();
+    Ok(var.set(&Tensor::from_vec(values, var.shape(), &Device::Cpu)?.to_device(var.device())?)?)
 }

@@ -6,7 +6,7 @@ use crate::exec::{Frozen, Training};
 use crate::graph::Graph;
 use crate::params::ParamStore;
 use crate::{checkpoint, init};
-use candle_core::{Device, Tensor, Var};
+use candle_core::{DType, Device, Tensor, Var};
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ impl Network {
     /// When the architecture or an option of it is unknown or outside its domain.
     pub fn new(arch: &ArchSpec, seed: u64) -> Result<Self> {
         let graph = arch.graph()?;
-        let params = ParamStore::zeros(&graph, &Device::Cpu)?;
+        let params = ParamStore::zeros(&graph, DType::F32, &Device::Cpu)?;
         init::initialize(&graph, &params, seed)?;
         Ok(Self { arch: arch.clone(), graph: Arc::new(graph), params })
     }
@@ -41,11 +41,22 @@ impl Network {
         Ok(network)
     }
 
+    /// The same network in double precision, for images in f64: what tells rounding from error when a
+    /// result differs from another program's. Slow, and never saved.
+    ///
+    /// # Errors
+    /// When copying the weights fails.
+    pub fn in_double_precision(&self) -> Result<Self> {
+        let params = ParamStore::zeros(&self.graph, DType::F64, &Device::Cpu)?;
+        params.load_state_dict(&self.params.state_dict()?.into_iter().collect())?;
+        Ok(Self { arch: self.arch.clone(), graph: Arc::clone(&self.graph), params })
+    }
+
     /// A network of any graph with random weights and statistics, for tests of the executors.
     #[cfg(test)]
     pub(crate) fn of_graph(graph: Graph, seed: u64) -> Result<Self> {
         use crate::randomness::{Key, Purpose};
-        let params = ParamStore::zeros(&graph, &Device::Cpu)?;
+        let params = ParamStore::zeros(&graph, DType::F32, &Device::Cpu)?;
         init::initialize(&graph, &params, seed)?;
         for (i, e) in graph.entries().iter().enumerate().filter(|(_, e)| e.shape.len() == 1) {
             let mut draws = Key::new(seed, Purpose::named("test").within(&e.name)).stream(0);
@@ -62,8 +73,17 @@ impl Network {
     /// # Errors
     /// When the file is missing, damaged, of a newer format, or does not hold a network of ours.
     pub fn load(path: &Path) -> Result<(Self, checkpoint::Provenance)> {
-        let checkpoint = checkpoint::read(path)?;
-        let damaged = |e: Error| Error::Checkpoint { path: path.into(), message: e.to_string() };
+        let bytes = std::fs::read(path).map_err(|source| Error::Io { path: path.into(), source })?;
+        Self::from_bytes(&bytes, path)
+    }
+
+    /// A network from the bytes of a checkpoint of ours; `origin` names it in errors.
+    ///
+    /// # Errors
+    /// As [`Network::load`].
+    pub fn from_bytes(bytes: &[u8], origin: &Path) -> Result<(Self, checkpoint::Provenance)> {
+        let checkpoint = checkpoint::parse(bytes, origin)?;
+        let damaged = |e: Error| Error::Checkpoint { path: origin.into(), message: e.to_string() };
         let network = Self::with_state_dict(&checkpoint.arch, &checkpoint.tensors).map_err(damaged)?;
         Ok((network, checkpoint.provenance))
     }
@@ -96,6 +116,11 @@ impl Network {
         &self.params
     }
 
+    /// The type of its weights: f32, but for [`Network::in_double_precision`].
+    pub fn dtype(&self) -> DType {
+        self.params.var(0).dtype()
+    }
+
     /// The trained tensors with their names: what an optimizer may change.
     pub fn parameters(&self) -> impl Iterator<Item = (&str, &Var)> {
         self.params.parameters()
@@ -112,5 +137,81 @@ impl Network {
     /// When copying the weights fails.
     pub fn freeze(&self) -> Result<Frozen> {
         Frozen::new(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::classifier::{Classifier, ClosureObjective};
+    use crate::graph::GraphBuilder;
+    use candle_core::DType;
+
+    /// Images to batch normalization to logits: each pixel of the reference batch as an image of its own,
+    /// so that pooling has nothing to average, and an identity as the linear layer.
+    fn lone_batch_norm(channels: usize) -> Network {
+        let (mut g, x) = GraphBuilder::new(channels);
+        let x = g.batch_norm(x, "bn");
+        let graph = g.head(x, "linear", channels);
+        let params = ParamStore::zeros(&graph, &Device::Cpu).unwrap();
+        let identity = Tensor::eye(channels, DType::F32, &Device::Cpu).unwrap();
+        params.var(5).set(&identity).unwrap(); // after the five entries of `bn`
+        let arch = ArchSpec::parse("lone batch normalization", "").unwrap();
+        Network { arch, graph: Arc::new(graph), params }
+    }
+
+    fn pixels(t: &Tensor) -> Tensor {
+        let rows = t.permute((0, 2, 3, 1)).unwrap().contiguous().unwrap(); // [N, H, W, C]
+        let (n, h, w, c) = rows.dims4().unwrap();
+        rows.reshape((n * h * w, c, 1, 1)).unwrap()
+    }
+
+    fn assert_close(what: &str, ours: &Tensor, truth: &Tensor) {
+        let values = |t: &Tensor| -> Vec<f64> {
+            t.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+        };
+        let (ours, truth) = (values(ours), values(truth));
+        assert_eq!(ours.len(), truth.len());
+        let largest = truth.iter().fold(0.0, |m: f64, v| m.max(v.abs()));
+        let error = ours.iter().zip(&truth).fold(0.0, |m: f64, (a, b)| m.max((a - b).abs()));
+        assert!(error < 1e-6 * largest, "{what}: off by {error:e} of {largest:e}");
+    }
+
+    #[test]
+    fn batch_normalization_matches_pytorch_over_three_batches() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/goldens/batchnorm.safetensors");
+        let goldens = candle_core::safetensors::load(file, &Device::Cpu).unwrap();
+        let network = lone_batch_norm(5);
+        for (place, name) in [(0, "weight"), (1, "bias")] {
+            network.params.var(place).set(&goldens[name]).unwrap();
+        }
+        network.params.var(3).set(&Tensor::ones(5, DType::F32, &Device::Cpu).unwrap()).unwrap();
+        for batch in 0..3 {
+            let golden = |name: &str| &goldens[&format!("{name}{batch}")];
+            let truth = |name: &str| &goldens[&format!("{name}{batch}64")];
+            let (x, gy) = (pixels(golden("x")), pixels(golden("gy")).flatten_from(1).unwrap());
+
+            let before = network.params.state_dict().unwrap().into_iter().collect();
+            let attacked = lone_batch_norm(5);
+            attacked.params.load_state_dict(&before).unwrap();
+            let training = attacked.training();
+            let weighted = ClosureObjective(|_: &[u32], y: &Tensor| Ok((y * &gy)?.sum(1)?));
+            let dx = training.attack_view().gradient(&x, &weighted).unwrap().dx;
+            assert_close("dx", &dx, &pixels(truth("gx")));
+
+            let mut training = network.training();
+            let pass = training.forward(&x).unwrap();
+            assert_close("y", pass.logits(), &pixels(truth("train_y")));
+            training.backward(pass, &gy).unwrap();
+            let gradients = training.take_gradients().unwrap();
+            assert_close("dweight", &gradients[0], truth("gw"));
+            assert_close("dbias", &gradients[1], truth("gb"));
+            for (place, name) in [(2, "running_mean"), (3, "running_var")] {
+                let running = network.params.var(place).as_tensor();
+                assert_close(name, running, truth(name));
+            }
+            let eval_y = network.freeze().unwrap().logits(&x).unwrap();
+            assert_close("eval y", &eval_y, &pixels(truth("eval_y")));
+        }
     }
 }

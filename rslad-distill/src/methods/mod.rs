@@ -9,9 +9,10 @@ mod sat;
 mod trades;
 
 use crate::error::Result;
+use crate::keys;
 use crate::method::{Forwards, Inner, Method, Over};
 use rslad_attacks::objectives::{CrossEntropy, KlTo};
-use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 /// A registered method.
 #[derive(Debug)]
@@ -37,22 +38,23 @@ pub static METHODS: &[MethodEntry] =
 /// The method that a `[method]` table names, configured by its other keys.
 ///
 /// # Errors
-/// When the name is missing or not registered, or a key is missing, unknown or outside its domain.
+/// When the name is missing or not registered, or a key is missing, unknown or outside its domain: names
+/// key, value and expectation.
 pub fn build(table: &toml::Table) -> std::result::Result<Box<dyn Method>, String> {
     let mut keys = table.clone();
     let known = || METHODS.iter().map(|m| m.name).collect::<Vec<_>>().join(", ");
-    let Some(toml::Value::String(name)) = keys.remove("name") else {
+    let Some(name) = keys.remove("name") else {
         return Err(format!("`method.name` is missing, expected one of: {}", known()));
     };
-    let Some(entry) = METHODS.iter().find(|m| m.name == name) else {
-        return Err(format!("`method.name` is {name:?}, expected one of: {}", known()));
+    let Some(entry) = METHODS.iter().find(|m| name.as_str() == Some(m.name)) else {
+        return Err(format!("`method.name` is {name}, expected one of: {}", known()));
     };
-    (entry.build)(&keys).map_err(|e| format!("[method] {name}: {e}; its keys: {}", entry.keys))
+    (entry.build)(&keys).map_err(|e| format!("{e}; the keys of {}: {}", entry.name, entry.keys))
 }
 
 /// The configuration of a method from its keys.
-fn read<'de, T: Deserialize<'de>>(keys: &toml::Table) -> std::result::Result<T, String> {
-    toml::Value::Table(keys.clone()).try_into().map_err(|e: toml::de::Error| e.message().to_string())
+fn read<T: DeserializeOwned>(keys: &toml::Table) -> std::result::Result<T, String> {
+    keys::read(keys, "method")
 }
 
 /// An error unless `value` is in `low..=high`.

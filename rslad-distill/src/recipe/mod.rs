@@ -5,6 +5,7 @@
 
 use crate::error::{Error, Result};
 use crate::inner::InnerConfig;
+use crate::keys;
 use crate::method::{Method, Who};
 use crate::methods;
 use crate::schedule::Schedule;
@@ -143,18 +144,12 @@ impl Recipe {
     /// As [`Recipe::load`].
     pub fn parse(origin: &str, text: &str, changes: &[(String, String)]) -> Result<Self> {
         let failed = |message: String| Error::Recipe { recipe: origin.into(), message };
-        let recipe: Self = if changes.is_empty() {
-            toml::from_str(text).map_err(|e| failed(e.to_string().trim_end().to_string()))?
-        } else {
-            let mut table: toml::Table = text.parse().map_err(|e: toml::de::Error| failed(e.to_string()))?;
-            for (key, value) in changes {
-                set(&mut table, key, value).map_err(failed)?;
-            }
-            let value = toml::Value::Table(table);
-            value
-                .try_into()
-                .map_err(|e: toml::de::Error| failed(e.to_string().trim_end().replace('\n', " ")))?
-        };
+        let syntax = |e: toml::de::Error| failed(format!("not TOML: {}", e.to_string().trim_end()));
+        let mut table: toml::Table = text.parse().map_err(syntax)?;
+        for (key, value) in changes {
+            keys::set(&mut table, key, value).map_err(failed)?;
+        }
+        let recipe: Self = keys::read(&table, "").map_err(failed)?;
         match recipe.problem() {
             Some(problem) => Err(failed(problem)),
             None => Ok(recipe),
@@ -189,29 +184,32 @@ impl Recipe {
             Err(problem) => return Some(problem),
         };
         let plan = method.plan();
-        let needs = |who: Who, given: bool, key: &str| {
-            (plan.runs(who) && !given)
-                .then(|| format!("`[{key}]` is missing: method `{}` learns from it", self.method["name"]))
-        };
         self.student
             .graph()
             .err()
             .map(|e| format!("[student] {e}"))
-            .or_else(|| needs(Who::Teacher, self.teacher.is_some(), "teacher"))
-            .or_else(|| needs(Who::SecondTeacher, self.second_teacher.is_some(), "second_teacher"))
-            .or_else(|| match (&self.inner, plan.is_adversarial()) {
-                (None, true) => Some(format!("`[inner]` is missing: method {} attacks", self.method["name"])),
-                (Some(_), false) => Some(format!(
-                    "`[inner]` is there, but method {} does not attack; remove it",
-                    self.method["name"]
-                )),
-                (Some(inner), true) => inner.problem(),
-                (None, false) => None,
+            .or_else(|| self.part("teacher", self.teacher.is_some(), plan.runs(Who::Teacher)))
+            .or_else(|| {
+                self.part("second_teacher", self.second_teacher.is_some(), plan.runs(Who::SecondTeacher))
             })
+            .or_else(|| self.part("inner", self.inner.is_some(), plan.is_adversarial()))
+            .or_else(|| self.inner.as_ref().and_then(InnerConfig::problem))
             .or_else(|| self.schedule.problem())
             .or_else(|| self.data.problem())
             .or_else(|| self.optim.problem())
             .or_else(|| self.select.problem())
+    }
+
+    /// A section is there if and only if the method reads it.
+    fn part(&self, section: &str, given: bool, read: bool) -> Option<String> {
+        let method = self.method["name"].as_str().unwrap_or_default();
+        match (given, read) {
+            (false, true) => Some(format!("`[{section}]` is missing, but method {method} needs it; add it")),
+            (true, false) => {
+                Some(format!("`[{section}]` is given, but method {method} does not read it; remove it"))
+            }
+            _ => None,
+        }
     }
 }
 
@@ -245,7 +243,8 @@ impl SelectConfig {
         if (self.on == SelectOn::Validation) != (self.hold_out > 0) {
             return Some(match self.on {
                 SelectOn::Validation => {
-                    "`select.hold_out` is 0, expected the number of training images to hold out".into()
+                    "`select.hold_out` is 0, expected the number of training images to hold out, such as 144"
+                        .into()
                 }
                 SelectOn::Test => {
                     format!("`select.hold_out` is {}, expected 0 with `on = \"test\"`", self.hold_out)
@@ -254,20 +253,4 @@ impl SelectConfig {
         }
         Suite::load(&self.suite).err().map(|e| format!("`select.suite`: {e}"))
     }
-}
-
-/// Sets `key.path` of a table to a value written as TOML, or as a bare string where it is none.
-fn set(table: &mut toml::Table, key: &str, value: &str) -> std::result::Result<(), String> {
-    let parsed = format!("v = {value}").parse::<toml::Table>().ok().and_then(|mut t| t.remove("v"));
-    let value = parsed.unwrap_or_else(|| toml::Value::String(value.to_string()));
-    let mut parts: Vec<&str> = key.split('.').collect();
-    let last =
-        parts.pop().filter(|last| !last.is_empty()).ok_or("an empty key; write --set section.key=value")?;
-    let mut here = table;
-    for part in parts {
-        let entry = here.entry(part).or_insert_with(|| toml::Value::Table(toml::Table::new()));
-        here = entry.as_table_mut().ok_or_else(|| format!("`{key}`: `{part}` is a value, not a section"))?;
-    }
-    here.insert(last.to_string(), value);
-    Ok(())
 }

@@ -1,5 +1,8 @@
-//! What the tests against the released codes share.
+//! What the tests share.
 #![allow(dead_code)] // each test binary uses a part
+
+pub mod by_hand;
+pub mod micro;
 
 use candle_core::safetensors::Load;
 use candle_core::{DType, Device, Tensor};

@@ -1,10 +1,16 @@
 //! The architectures: each file is one paper's network, a function from options to a [`Graph`].
 //!
-//! To add one: its file, its `mod` line, and its entry in [`ARCHS`].
+//! To add one: its file, its `mod` line, and its entry in [`ARCHS`]. A preset is a name for an
+//! architecture with some options fixed, such as `wrn34-10`; it works wherever an architecture's name
+//! does and is replaced by what it stands for as soon as it is read.
 
+mod mobilenet_v2;
 pub mod options;
+mod preact_resnet;
 mod resnet;
 mod tiny_cnn;
+mod wide_resnet;
+mod wide_resnet_swish;
 
 use crate::error::{Error, Result};
 use crate::graph::Graph;
@@ -24,10 +30,40 @@ pub struct Arch {
 }
 
 /// All architectures.
-pub static ARCHS: &[Arch] = &[resnet::RESNET18, tiny_cnn::TINY_CNN];
+pub static ARCHS: &[Arch] = &[
+    resnet::RESNET18,
+    resnet::RESNET34,
+    resnet::RESNET50,
+    mobilenet_v2::MOBILENET_V2,
+    wide_resnet::WRN,
+    wide_resnet_swish::DM_WRN,
+    preact_resnet::DM_PREACT_RESNET18,
+    tiny_cnn::TINY_CNN,
+];
+
+/// A name for an architecture with some options fixed.
+#[derive(Debug)]
+pub struct Preset {
+    /// The name, accepted wherever an architecture's is.
+    pub name: &'static str,
+    /// The architecture.
+    pub arch: &'static str,
+    /// The options that the name fixes, as TOML.
+    pub options: &'static str,
+}
+
+/// All presets.
+pub static PRESETS: &[Preset] = &[
+    wide_resnet::WRN34_10,
+    wide_resnet::WRN28_10,
+    wide_resnet::WRN34_20,
+    wide_resnet_swish::WRN70_16,
+    wide_resnet_swish::WRN94_16,
+];
 
 /// An architecture with its options: what a checkpoint and a recipe say about a network.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Written")]
 pub struct ArchSpec {
     /// The registered name.
     pub arch: String,
@@ -36,24 +72,41 @@ pub struct ArchSpec {
     pub options: toml::Table,
 }
 
+/// A specification as it stands in a file, where the name may be a preset's.
+#[derive(Deserialize)]
+struct Written {
+    arch: String,
+    #[serde(flatten)]
+    options: toml::Table,
+}
+
+impl TryFrom<Written> for ArchSpec {
+    type Error = Error;
+
+    fn try_from(Written { arch, options }: Written) -> Result<Self> {
+        Self { arch, options }.expand()
+    }
+}
+
 impl ArchSpec {
-    /// A name with options, in TOML.
+    /// The name of an architecture or preset with options, in TOML.
     ///
     /// # Errors
-    /// When `options` is not TOML.
+    /// When `options` is not TOML, or sets what the preset's name fixes.
     pub fn parse(arch: &str, options: &str) -> Result<Self> {
         let options =
             options.parse().map_err(|e| Error::ArchOption { arch: arch.into(), message: format!("{e}") })?;
-        Ok(Self { arch: arch.into(), options })
+        Self { arch: arch.into(), options }.expand()
     }
 
     /// The published network of this name with some options changed.
     ///
     /// # Errors
-    /// When the name is not registered.
+    /// When the name is not registered, or an option is changed that a preset's name fixes.
     pub fn published(arch: &str, changes: &toml::Table) -> Result<Self> {
-        let mut spec = Self::parse(arch, find(arch)?.published)?;
-        spec.options.extend(changes.clone());
+        let changed = Self { arch: arch.into(), options: changes.clone() }.expand()?;
+        let mut spec = Self::parse(&changed.arch, find(&changed.arch)?.published)?;
+        spec.options.extend(changed.options);
         Ok(spec)
     }
 
@@ -62,14 +115,30 @@ impl ArchSpec {
     /// # Errors
     /// When the name is not registered, or an option is missing, unknown or outside its domain.
     pub fn graph(&self) -> Result<Graph> {
-        let arch = find(&self.arch)?;
-        (arch.graph)(&self.options).map_err(|message| Error::ArchOption {
+        let spec = self.clone().expand()?; // the fields are public: the name may still be a preset's
+        let arch = find(&spec.arch)?;
+        (arch.graph)(&spec.options).map_err(|message| Error::ArchOption {
             arch: self.arch.clone(),
             message: format!(
                 "{message}; its options, with the published values: {}",
                 arch.published.trim().replace('\n', ", ")
             ),
         })
+    }
+
+    /// This specification with a preset's name replaced by what it stands for.
+    fn expand(self) -> Result<Self> {
+        let Some(preset) = PRESETS.iter().find(|p| p.name == self.arch) else { return Ok(self) };
+        let mut options: toml::Table = preset.options.parse().expect("presets are TOML");
+        if let Some(key) = self.options.keys().find(|key| options.contains_key(*key)) {
+            let message = format!(
+                "this name fixes `{key}`; leave the option out, or write `{}` and choose all of its options",
+                preset.arch
+            );
+            return Err(Error::ArchOption { arch: self.arch, message });
+        }
+        options.extend(self.options);
+        Ok(Self { arch: preset.arch.into(), options })
     }
 }
 
@@ -78,9 +147,10 @@ impl ArchSpec {
 /// # Errors
 /// When there is none.
 pub fn find(name: &str) -> Result<&'static Arch> {
+    let known = || ARCHS.iter().map(|a| a.name).chain(PRESETS.iter().map(|p| p.name));
     ARCHS.iter().find(|a| a.name == name).ok_or_else(|| Error::UnknownArch {
         name: name.into(),
-        known: ARCHS.iter().map(|a| a.name).collect::<Vec<_>>().join(", "),
+        known: known().collect::<Vec<_>>().join(", "),
     })
 }
 
@@ -97,12 +167,31 @@ mod tests {
     }
 
     #[test]
+    fn a_preset_stands_for_its_architecture_everywhere() {
+        for preset in PRESETS {
+            assert!(ARCHS.iter().all(|a| a.name != preset.name), "{} is taken", preset.name);
+            let published = ArchSpec::published(preset.name, &toml::Table::new()).unwrap();
+            let rest = published.options.clone().into_iter().filter(|(key, _)| !preset.options.contains(key));
+            let rest = rest.collect::<toml::Table>().to_string();
+            let parsed = ArchSpec::parse(preset.name, &rest).unwrap();
+            let in_a_file: ArchSpec = toml::from_str(&format!("arch = '{}'\n{rest}", preset.name)).unwrap();
+            let by_hand = ArchSpec { arch: preset.name.into(), options: rest.parse().unwrap() };
+            assert_eq!(published.arch, preset.arch);
+            assert_eq!((&parsed, &in_a_file), (&published, &published));
+            assert_eq!(by_hand.graph().unwrap(), published.graph().unwrap());
+        }
+        let error = ArchSpec::parse("wrn34-10", "width = 2").unwrap_err().to_string();
+        assert!(error.contains("`wrn34-10`: this name fixes `width`; leave the option out"), "{error}");
+    }
+
+    #[test]
     fn wrong_options_are_named() {
-        let check = |changes: &str, expected: &str| {
+        let check_of = |arch: &str, changes: &str, expected: &str| {
             let changes: toml::Table = changes.parse().unwrap();
-            let error = ArchSpec::published("resnet18", &changes).unwrap().graph().unwrap_err().to_string();
+            let error = ArchSpec::published(arch, &changes).unwrap().graph().unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         };
+        let check = |changes: &str, expected: &str| check_of("resnet18", changes, expected);
         check("with = 8", "unknown field `with`");
         check("width = 0", "`width` is 0, expected 1..=4096");
         check("classes = 1", "`classes` is 1, expected 2..=100000");
@@ -110,9 +199,16 @@ mod tests {
         check("norm = 'imagenet'", "`norm` is \"imagenet\"");
         check("norm = '0.5/0'", "standard deviations must be above 0");
         check("norm = '0.5,0.5/1,1'", "`norm` has 2 channels, expected 3");
+        check_of("wrn", "depth = 35", "`depth` is 35, expected 6 n + 4");
+        check_of("dm_wrn", "width = 0", "`width` is 0, expected 1..=256");
+        check_of("mobilenet_v2", "divisor = 3", "`divisor` is 3, expected 1, 2, 4 or 8");
+        check_of("dm_preact_resnet18", "blocks = ''", "`blocks` is \"\"");
         let missing = ArchSpec::parse("tiny_cnn", "width = 8").unwrap().graph().unwrap_err().to_string();
         assert!(missing.contains("missing field"), "{missing}");
         let unknown = ArchSpec::parse("resnet19", "").unwrap().graph().unwrap_err().to_string();
-        assert!(unknown.contains("unknown architecture `resnet19`"), "{unknown}");
+        assert!(
+            unknown.contains("unknown architecture `resnet19`, expected one of: resnet18, "),
+            "{unknown}"
+        );
     }
 }

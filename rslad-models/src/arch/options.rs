@@ -66,6 +66,16 @@ impl<'de> Deserialize<'de> for Norm {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Blocks(pub(crate) Vec<usize>);
 
+impl Blocks {
+    /// (stage, block, stride) of every block: all stages but the first begin by halving the image.
+    pub(crate) fn strides(&self) -> impl Iterator<Item = (usize, usize, usize)> {
+        let stages = self.0.iter().enumerate();
+        stages.flat_map(|(stage, &blocks)| {
+            (0..blocks).map(move |block| (stage, block, if stage > 0 && block == 0 { 2 } else { 1 }))
+        })
+    }
+}
+
 impl<'de> Deserialize<'de> for Blocks {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         let text = String::deserialize(d)?;
@@ -85,6 +95,14 @@ pub(crate) fn within(key: &str, value: usize, low: usize, high: usize) -> Result
         return Ok(value);
     }
     Err(format!("`{key}` is {value}, expected {low}..={high}"))
+}
+
+/// The blocks in each of the three groups of a wide ResNet, whose depth is 6 n + 4.
+pub(crate) fn blocks_per_group(depth: usize) -> Result<usize, String> {
+    if depth % 6 == 4 && (10..=1000).contains(&depth) {
+        return Ok((depth - 4) / 6);
+    }
+    Err(format!("`depth` is {depth}, expected 6 n + 4 in 10..=1000, such as 16, 28 or 34"))
 }
 
 /// Options of an architecture from a TOML table.

@@ -12,7 +12,21 @@ pub(crate) const RESNET18: Arch = Arch {
     name: "resnet18",
     about: "CIFAR ResNet of basic blocks (He et al. 2016); the paper's larger student",
     published: "classes = 10\nin_channels = 3\nnorm = \"none\"\nwidth = 64\nblocks = \"2,2,2,2\"",
-    graph: resnet18,
+    graph: |options| resnet(options, basic_block),
+};
+
+pub(crate) const RESNET34: Arch = Arch {
+    name: "resnet34",
+    about: "the deeper CIFAR ResNet of basic blocks (He et al. 2016)",
+    published: "classes = 10\nin_channels = 3\nnorm = \"none\"\nwidth = 64\nblocks = \"3,4,6,3\"",
+    graph: |options| resnet(options, basic_block),
+};
+
+pub(crate) const RESNET50: Arch = Arch {
+    name: "resnet50",
+    about: "CIFAR ResNet of bottleneck blocks (He et al. 2016); the paper's black-box surrogate",
+    published: "classes = 10\nin_channels = 3\nnorm = \"none\"\nwidth = 64\nblocks = \"3,4,6,3\"",
+    graph: |options| resnet(options, bottleneck),
 };
 
 #[derive(Deserialize)]
@@ -25,7 +39,10 @@ struct Options {
     blocks: Blocks,
 }
 
-fn resnet18(options: &toml::Table) -> Result<Graph, String> {
+/// Adds a block: its input, name, width and stride.
+type Block = fn(&mut GraphBuilder, NodeId, &str, usize, usize) -> NodeId;
+
+fn resnet(options: &toml::Table, block: Block) -> Result<Graph, String> {
     let o: Options = read(options)?;
     let classes = within("classes", o.classes, 2, 100_000)?;
     let width = within("width", o.width, 1, 4096)?;
@@ -34,21 +51,37 @@ fn resnet18(options: &toml::Table) -> Result<Graph, String> {
     let x = g.conv(x, "conv1", width, 3, 1);
     let x = g.batch_norm(x, "bn1");
     let mut x = g.relu(x);
-    for (stage, &blocks) in o.blocks.0.iter().enumerate() {
-        for block in 0..blocks {
-            let stride = if stage > 0 && block == 0 { 2 } else { 1 };
-            x = basic_block(&mut g, x, &format!("layer{}.{block}", stage + 1), width << stage, stride);
-        }
+    for (stage, i, stride) in o.blocks.strides() {
+        x = block(&mut g, x, &format!("layer{}.{i}", stage + 1), width << stage, stride);
     }
     Ok(g.head(x, "linear", classes))
 }
 
-fn basic_block(g: &mut GraphBuilder, x: NodeId, name: &str, out: usize, stride: usize) -> NodeId {
-    let h = g.conv(x, &format!("{name}.conv1"), out, 3, stride);
+fn basic_block(g: &mut GraphBuilder, x: NodeId, name: &str, width: usize, stride: usize) -> NodeId {
+    let h = g.conv(x, &format!("{name}.conv1"), width, 3, stride);
     let h = g.batch_norm(h, &format!("{name}.bn1"));
     let h = g.relu(h);
-    let h = g.conv(h, &format!("{name}.conv2"), out, 3, 1);
+    let h = g.conv(h, &format!("{name}.conv2"), width, 3, 1);
     let h = g.batch_norm(h, &format!("{name}.bn2"));
+    residual(g, x, h, name, stride)
+}
+
+/// 1x1 down, 3x3, 1x1 up to four times the width.
+fn bottleneck(g: &mut GraphBuilder, x: NodeId, name: &str, width: usize, stride: usize) -> NodeId {
+    let h = g.conv(x, &format!("{name}.conv1"), width, 1, 1);
+    let h = g.batch_norm(h, &format!("{name}.bn1"));
+    let h = g.relu(h);
+    let h = g.conv(h, &format!("{name}.conv2"), width, 3, stride);
+    let h = g.batch_norm(h, &format!("{name}.bn2"));
+    let h = g.relu(h);
+    let h = g.conv(h, &format!("{name}.conv3"), 4 * width, 1, 1);
+    let h = g.batch_norm(h, &format!("{name}.bn3"));
+    residual(g, x, h, name, stride)
+}
+
+/// `relu(h + x)`, with `x` projected where its shape differs.
+fn residual(g: &mut GraphBuilder, x: NodeId, h: NodeId, name: &str, stride: usize) -> NodeId {
+    let out = g.channels(h);
     let shortcut = if stride == 1 && g.channels(x) == out {
         x
     } else {

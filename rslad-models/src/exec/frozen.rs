@@ -51,8 +51,8 @@ impl Frozen {
         let graph = network.graph_handle();
         let plans = |isa| Some((isa, Plans::new(&graph, Mode::Eval)?));
         let compiled = match engine.executor {
-            Executor::Reference => None,
-            Executor::Plan(isa) => plans(isa),
+            Executor::Plan(isa) if network.dtype() == DType::F32 => plans(isa),
+            _ => None,
         };
         let body = match compiled {
             None => Body::Reference(Vec::new()),

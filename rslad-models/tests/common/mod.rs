@@ -1,10 +1,14 @@
 //! What the tests against PyTorch share: reading reference outputs and the closed-form weights.
 #![allow(dead_code)] // each test binary uses a part
+#![allow(clippy::unwrap_used)] // a panic is how a test fails
 
 use candle_core::{DType, Device, Tensor};
 use rslad_models::{ArchSpec, ClosureObjective, Error, Network, Objective};
 use std::collections::HashMap;
 use std::path::PathBuf;
+
+/// Entries of the official TRADES state dict that its forward never uses begin with this.
+pub const DEAD_BLOCK: &str = "sub_block1.";
 
 /// Reference tensors by name.
 pub struct Goldens(HashMap<String, Tensor>);
@@ -66,8 +70,14 @@ fn symmetric(s: u64, k: u64) -> f64 {
 
 /// Images `[n, 3, side, side]` of a stream.
 pub fn images(stream: u64, n: usize, side: usize) -> Tensor {
-    let values: Vec<f32> = (0..(n * 3 * side * side) as u64).map(|k| unit(stream, k) as f32).collect();
-    Tensor::from_vec(values, (n, 3, side, side), &Device::Cpu).unwrap()
+    images_of(stream, [n, 3, side, side])
+}
+
+/// Images of this shape of a stream.
+pub fn images_of(stream: u64, shape: [usize; 4]) -> Tensor {
+    let n = shape.iter().product::<usize>() as u64;
+    let values: Vec<f32> = (0..n).map(|k| unit(stream, k) as f32).collect();
+    Tensor::from_vec(values, &shape, &Device::Cpu).unwrap()
 }
 
 /// The network with closed-form weights. `official` lists the entries of the official state dict, whose
@@ -93,6 +103,12 @@ pub fn filled(arch: &ArchSpec, official: &[String], stream0: u64, gain: f64) -> 
     let tensors = network.params().entries().iter().map(fill).collect();
     network.params().load_state_dict(&tensors).unwrap();
     network
+}
+
+/// The network with closed-form weights in every entry, running statistics and all.
+pub fn scrambled(arch: &ArchSpec, stream0: u64) -> Network {
+    let names: Vec<String> = arch.graph().unwrap().entries().iter().map(|e| e.name.clone()).collect();
+    filled(arch, &names, stream0, 1.0)
 }
 
 /// Mean cross entropy, as an objective whose values add up to it, in f64 on the logits.
