@@ -191,8 +191,10 @@ impl<'n> Training<'n> {
         }
         let engine = self.engine.map_or_else(Engine::from_environment, Ok)?;
         let compiled = match engine.executor {
-            Executor::Reference => None,
-            Executor::Plan(isa) => Compiled::new(self.network, isa, engine)?,
+            Executor::Plan(isa) if self.network.dtype() == DType::F32 => {
+                Compiled::new(self.network, isa, engine)?
+            }
+            _ => None,
         };
         Ok(self.body.get_or_init(|| compiled).as_ref())
     }
@@ -263,7 +265,7 @@ fn like_logits(dlogits: &Tensor, logits: &Tensor) -> Result<Tensor> {
             expected: format!("{:?}, as the logits have", logits.dims()),
         });
     }
-    Ok(dlogits.detach().to_dtype(DType::F32)?)
+    Ok(dlogits.detach().to_dtype(logits.dtype())?)
 }
 
 impl Compiled {
