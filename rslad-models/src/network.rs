@@ -153,7 +153,7 @@ mod tests {
         let (mut g, x) = GraphBuilder::new(channels);
         let x = g.batch_norm(x, "bn");
         let graph = g.head(x, "linear", channels);
-        let params = ParamStore::zeros(&graph, &Device::Cpu).unwrap();
+        let params = ParamStore::zeros(&graph, DType::F32, &Device::Cpu).unwrap();
         let identity = Tensor::eye(channels, DType::F32, &Device::Cpu).unwrap();
         params.var(5).set(&identity).unwrap(); // after the five entries of `bn`
         let arch = ArchSpec::parse("lone batch normalization", "").unwrap();

@@ -1,7 +1,7 @@
 //! Eval mode: a snapshot of a network that can be asked for logits and input gradients, nothing else.
 
 use super::engine::{Engine, Executor, Threads};
-use super::plan::{Keep, Plan, Plans};
+use super::plan::{Hold, Plan, Plans};
 use super::program::Mode;
 use super::reference::{self, Statistics};
 use super::runner::Runner;
@@ -134,12 +134,12 @@ impl Compiled {
             let mut groups: Vec<_> = images.zip(logits.chunks_mut(size * classes)).collect();
             threads.each(&mut groups, |_, (images, logits)| {
                 let count = logits.len() / classes;
-                let mut work = plan.workspace(size, Keep::Logits);
+                let mut values = plan.buffers(Hold::Passing, size);
                 let runner = self.runner(&plan);
-                runner.import(&plan.forward, images, &mut work);
-                runner.forward(0..self.plans.program.steps.len(), &plan.forward, count, &mut work);
-                runner.logits(&plan.forward, &work, logits);
-                plan.give_back([work]);
+                runner.import(images, &mut values);
+                runner.forward(0..self.plans.program.steps.len(), count, &mut values);
+                runner.logits(&values, logits);
+                plan.give_back([values]);
             });
         })?;
         Ok(Tensor::from_vec(logits, (n, classes), &Device::Cpu)?)
@@ -178,17 +178,18 @@ impl Compiled {
     ) -> Result<(Tensor, Tensor)> {
         let (program, runner, count) = (&self.plans.program, self.runner(plan), rows.len());
         let classes = program.values.last().map_or(0, |v| v.channels);
-        let mut work = plan.workspace(count, Keep::Values);
-        runner.import(&plan.kept, images, &mut work);
-        runner.forward(0..program.steps.len(), &plan.kept, count, &mut work);
+        let mut values = plan.buffers(Hold::Values, count);
+        runner.import(images, &mut values);
+        runner.forward(0..program.steps.len(), count, &mut values);
         let mut logits = vec![0.0; count * classes];
-        runner.logits(&plan.kept, &work, &mut logits);
+        runner.logits(&values, &mut logits);
         let logits = Tensor::from_vec(logits, (count, classes), &Device::Cpu)?;
         let (loss, dlogits) = objective.value_and_grad(&rows.collect::<Vec<_>>(), &logits)?;
-        with_values(&dlogits.to_dtype(DType::F32)?, |d| runner.import_gradient(d, &mut work))?;
-        plan.moves.iter().for_each(|go| runner.back(go, count, &mut work));
-        runner.export_gradient(&work, dx);
-        plan.give_back([work]);
+        let mut gradients = plan.buffers(Hold::Gradients, count);
+        with_values(&dlogits.to_dtype(DType::F32)?, |d| runner.import_gradient(d, &mut gradients))?;
+        plan.moves.iter().for_each(|go| runner.back(go, count, &values, &mut gradients));
+        runner.export_gradient(&gradients, dx);
+        plan.give_back([values, gradients]);
         Ok((logits, loss))
     }
 

@@ -9,6 +9,7 @@
 //! a `runner` takes images through it with the [kernels](crate::kernels).
 
 mod backward;
+mod batch;
 mod engine;
 mod frozen;
 mod plan;

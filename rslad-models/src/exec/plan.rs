@@ -18,14 +18,14 @@ pub(super) struct Plan {
     pub(super) sweeps: Vec<Sweeps>,
     pub(super) moves: Vec<Move>,
     /// The buffer of each value when only the logits are wanted.
-    pub(super) forward: Slots,
+    passing: Slots,
     /// The buffer of each value when all of them are kept for a way back.
-    pub(super) kept: Slots,
+    values: Slots,
     /// The buffer of each gradient.
-    pub(super) gradients: Slots,
+    gradients: Slots,
     /// Multiply-adds of a forward of one image.
     pub(super) multiply_adds: u64,
-    spare: Mutex<Vec<Workspace>>,
+    spare: Mutex<Vec<Buffers>>,
 }
 
 /// The walks of a convolution.
@@ -48,8 +48,8 @@ impl Plan {
         });
         Ok(Self {
             sweeps: sweeps.collect(),
-            forward: Slots::assign(&layouts, &value_lives(program)),
-            kept: Slots::one_each(&layouts),
+            passing: Slots::assign(&layouts, &value_lives(program)),
+            values: Slots::one_each(&layouts),
             gradients: Slots::assign(&layouts, &gradient_lives(program, &moves)),
             multiply_adds: graph.macs(height, width)?,
             layouts,
@@ -64,46 +64,53 @@ impl Plan {
     }
 
     /// Buffers for `images` images: a spare set, or a new one.
-    pub(super) fn workspace(&self, images: usize, keep: Keep) -> Workspace {
+    pub(super) fn buffers(&self, hold: Hold, images: usize) -> Buffers {
         let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
-        let fits = |w: &Workspace| w.keep == keep && w.images >= images;
+        let fits = |b: &Buffers| b.hold == hold && b.images >= images;
         if let Some(i) = spare.iter().position(fits) {
             return spare.swap_remove(i);
         }
-        spare.retain(|w| w.keep != keep || fits(w)); // batches have grown
+        spare.retain(|b| b.hold != hold || fits(b)); // batches have grown
         drop(spare);
-        let (values, gradients) = match keep {
-            Keep::Logits => (self.forward.buffers(images), Vec::new()),
-            Keep::Values => (self.kept.buffers(images), self.gradients.buffers(images)),
-        };
-        Workspace { keep, images, values, gradients, sums: Vec::new() }
+        Buffers { hold, images, slots: self.slots(hold).buffers(images) }
     }
 
     /// Keeps buffers for the next call.
-    pub(super) fn give_back(&self, workspaces: impl IntoIterator<Item = Workspace>) {
-        self.spare.lock().unwrap_or_else(PoisonError::into_inner).extend(workspaces);
+    pub(super) fn give_back(&self, buffers: impl IntoIterator<Item = Buffers>) {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner).extend(buffers);
+    }
+
+    fn slots(&self, hold: Hold) -> &Slots {
+        match hold {
+            Hold::Passing => &self.passing,
+            Hold::Values => &self.values,
+            Hold::Gradients => &self.gradients,
+        }
+    }
+
+    /// The place of a value or gradient in buffers of its kind.
+    pub(super) fn slot(&self, hold: Hold, tensor: usize) -> usize {
+        self.slots(hold).of[tensor]
     }
 }
 
-/// What a workspace is for.
+/// What buffers hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Keep {
-    /// A forward alone.
-    Logits,
-    /// A forward and the way back.
+pub(super) enum Hold {
+    /// Values, each as long as a step still reads it.
+    Passing,
+    /// Values, all of them, for a way back.
     Values,
+    /// Gradients.
+    Gradients,
 }
 
 /// The buffers that some images go through the network in. Borders are zero from the start.
 #[derive(Debug)]
-pub(super) struct Workspace {
-    keep: Keep,
+pub(super) struct Buffers {
+    pub(super) hold: Hold,
     images: usize,
-    pub(super) values: Vec<Vec<f32>>,
-    pub(super) gradients: Vec<Vec<f32>>,
-    /// Sums over the pixels of each image, for batch statistics.
-    #[allow(dead_code)] // for train mode
-    pub(super) sums: Vec<f32>,
+    pub(super) slots: Vec<Vec<f32>>,
 }
 
 impl Sweeps {
@@ -153,9 +160,9 @@ fn layouts(graph: &Graph, program: &Program, height: usize, width: usize) -> Res
 /// Buffers shared by tensors that are never alive together. Only tensors of one shape share, so a
 /// border stays zero for good.
 #[derive(Debug)]
-pub(super) struct Slots {
+struct Slots {
     /// The buffer of each tensor.
-    pub(super) of: Vec<usize>,
+    of: Vec<usize>,
     images: Vec<usize>, // floats an image takes in each buffer
 }
 

@@ -148,13 +148,7 @@ fn batch_norm_running(x: &Tensor, own: &[Tensor], eps: f64) -> Result<Tensor> {
 fn batch_norm_batch(node: &Node, x: &Tensor, own: &[Tensor], eps: f64) -> Result<(Tensor, Tensor, Tensor)> {
     let (n, c, h, w) = x.dims4()?;
     let count = n * h * w;
-    if count < 2 {
-        return Err(Error::Shape {
-            what: format!("the input of `{}` in train mode", node.name),
-            got: vec![n, c, h, w],
-            expected: "at least 2 values per channel; use a larger batch or larger images".into(),
-        });
-    }
+    check_count(node, [n, c, h, w])?;
     let mean = channel_mean(x)?;
     let centered = x.broadcast_sub(&per_channel(&mean)?)?;
     let variance = channel_mean(&centered.sqr()?)?;
@@ -162,6 +156,18 @@ fn batch_norm_batch(node: &Node, x: &Tensor, own: &[Tensor], eps: f64) -> Result
     let y = centered.broadcast_mul(&per_channel(&scale)?)?.broadcast_add(&per_channel(&own[1])?)?;
     let unbiased = (variance.detach() * (count as f64 / (count - 1) as f64))?;
     Ok((y, mean.detach(), unbiased))
+}
+
+/// An error when a batch of this shape has too few values for statistics.
+pub(crate) fn check_count(node: &Node, [n, c, h, w]: [usize; 4]) -> Result<()> {
+    if n * h * w >= 2 {
+        return Ok(());
+    }
+    Err(Error::Shape {
+        what: format!("the input of `{}` in train mode", node.name),
+        got: vec![n, c, h, w],
+        expected: "at least 2 values per channel; use a larger batch or larger images".into(),
+    })
 }
 
 /// The mean per channel: over pixels, then over images, which rounds less than one long sum.

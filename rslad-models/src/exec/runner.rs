@@ -1,7 +1,7 @@
 //! Runs the steps and the moves of a plan on the buffers of some images, with the kernels.
 
 use super::backward::{Close, Earlier, Move};
-use super::plan::{Plan, Slots, Workspace};
+use super::plan::{Buffers, Hold, Plan};
 use super::program::{Kind, Program, Step};
 use super::weights::{Numbers, Weights};
 use crate::kernels::conv::direct;
@@ -22,9 +22,8 @@ pub(super) struct Runner<'a> {
     pub(super) batch: &'a [Option<BatchFactors>],
 }
 
-/// A batch normalisation as it acts on every pixel, one number per stored channel each.
-#[derive(Clone, Debug, Default)]
-#[allow(dead_code)] // for train mode
+/// A batch normalization as it acts on every pixel, one number per stored channel each.
+#[derive(Clone, Debug)]
 pub(super) struct BatchFactors {
     pub(super) mean: Vec<f32>,
     /// `1 / sqrt(variance + eps)`.
@@ -36,65 +35,72 @@ pub(super) struct BatchFactors {
     pub(super) backward: [Vec<f32>; 2],
 }
 
+impl BatchFactors {
+    pub(super) fn zeros(stride: usize) -> Self {
+        let zeros = || vec![0.0; stride];
+        let backward = [zeros(), zeros()];
+        Self { mean: zeros(), inverse: zeros(), scale: zeros(), shift: zeros(), backward }
+    }
+}
+
 impl Runner<'_> {
-    /// Writes `[n, C, H, W]` images into a workspace.
-    pub(super) fn import(&self, slots: &Slots, images: &[f32], work: &mut Workspace) {
-        self.plan.layouts[0].import(images, &mut work.values[slots.of[0]]);
+    /// Writes `[n, C, H, W]` images where the first step reads them.
+    pub(super) fn import(&self, images: &[f32], values: &mut Buffers) {
+        self.plan.layouts[0].import(images, &mut values.slots[self.plan.slot(values.hold, 0)]);
     }
 
     /// Runs some steps forward.
-    pub(super) fn forward(&self, steps: Range<usize>, slots: &Slots, images: usize, work: &mut Workspace) {
+    pub(super) fn forward(&self, steps: Range<usize>, images: usize, values: &mut Buffers) {
         for i in steps {
-            let slot = slots.of[self.program.steps[i].target];
-            let mut target = take(&mut work.values[slot]);
-            self.step(i, slots, images, &work.values, &mut target);
-            work.values[slot] = target;
+            let slot = self.plan.slot(values.hold, self.program.steps[i].target);
+            let mut target = take(&mut values.slots[slot]);
+            self.step(i, images, values, &mut target);
+            values.slots[slot] = target;
         }
     }
 
     /// The logits, `[n, K]`.
-    pub(super) fn logits(&self, slots: &Slots, work: &Workspace, out: &mut [f32]) {
+    pub(super) fn logits(&self, values: &Buffers, out: &mut [f32]) {
         let last = self.program.values.len() - 1;
-        self.plan.layouts[last].export(&work.values[slots.of[last]], out);
+        self.plan.layouts[last].export(self.tensor(values, last), out);
     }
 
-    /// Writes the gradient of the logits, `[n, K]`, into a workspace.
-    pub(super) fn import_gradient(&self, dlogits: &[f32], work: &mut Workspace) {
+    /// Writes the gradient of the logits, `[n, K]`, where the first move reads it.
+    pub(super) fn import_gradient(&self, dlogits: &[f32], gradients: &mut Buffers) {
         let last = self.program.values.len() - 1;
-        self.plan.layouts[last].import(dlogits, &mut work.gradients[self.plan.gradients.of[last]]);
+        let slot = self.plan.slot(Hold::Gradients, last);
+        self.plan.layouts[last].import(dlogits, &mut gradients.slots[slot]);
     }
 
     /// Runs one move of the way back.
-    pub(super) fn back(&self, go: &Move, images: usize, work: &mut Workspace) {
-        let slot = self.plan.gradients.of[go.target(self.program)];
-        let mut target = take(&mut work.gradients[slot]);
+    pub(super) fn back(&self, go: &Move, images: usize, values: &Buffers, gradients: &mut Buffers) {
+        let slot = self.plan.slot(Hold::Gradients, go.target(self.program));
+        let mut target = take(&mut gradients.slots[slot]);
         match *go {
             Move::Through { step, from, earlier, close } => {
-                self.through(
-                    step,
-                    from,
-                    [&work.values, &work.gradients],
-                    images,
-                    &mut target,
-                    (earlier, close),
-                );
+                self.through(step, from, [values, gradients], images, &mut target, (earlier, close));
             }
             Move::Merge { parts, into, close } => {
-                self.merge(parts, into, [&work.values, &work.gradients], images, &mut target, close);
+                self.merge(parts, into, [values, gradients], images, &mut target, close);
             }
         }
-        work.gradients[slot] = target;
+        gradients.slots[slot] = target;
     }
 
     /// The gradient of the images, `[n, C, H, W]`.
-    pub(super) fn export_gradient(&self, work: &Workspace, out: &mut [f32]) {
-        self.plan.layouts[0].export(&work.gradients[self.plan.gradients.of[0]], out);
+    pub(super) fn export_gradient(&self, gradients: &Buffers, out: &mut [f32]) {
+        self.plan.layouts[0].export(self.tensor(gradients, 0), out);
     }
 
-    fn step(&self, i: usize, slots: &Slots, n: usize, values: &[Vec<f32>], target: &mut [f32]) {
+    /// A value or a gradient.
+    pub(super) fn tensor<'b>(&self, buffers: &'b Buffers, i: usize) -> &'b [f32] {
+        &buffers.slots[self.plan.slot(buffers.hold, i)]
+    }
+
+    fn step(&self, i: usize, n: usize, values: &Buffers, target: &mut [f32]) {
         let step = &self.program.steps[i];
-        let source = values[slots.of[step.source]].as_slice();
-        let add = step.add.map_or(Add::Nothing, |v| Add::Tensor(&values[slots.of[v]]));
+        let source = self.tensor(values, step.source);
+        let add = step.add.map_or(Add::Nothing, |v| Add::Tensor(self.tensor(values, v)));
         let rectify = if self.program.values[step.target].rectified { Rectify::Forward } else { Rectify::No };
         let end = |bias| Epilogue { bias, add, rectify };
         let [from, to] = self.ends(step);
@@ -123,21 +129,19 @@ impl Runner<'_> {
         &self,
         i: usize,
         from: usize,
-        [values, gradients]: [&[Vec<f32>]; 2],
+        [values, gradients]: [&Buffers; 2],
         n: usize,
         target: &mut [f32],
         (earlier, close): (Earlier, Close),
     ) {
         let step = &self.program.steps[i];
-        let gradient = |g: usize| gradients[self.plan.gradients.of[g]].as_slice();
-        let value = |v: usize| values[self.plan.kept.of[v]].as_slice();
         let add = match earlier {
             Earlier::Nothing => Add::Nothing,
             Earlier::Own => Add::Destination,
-            Earlier::Other(g) => Add::Tensor(gradient(g)),
+            Earlier::Other(g) => Add::Tensor(self.tensor(gradients, g)),
         };
-        let end = Epilogue { bias: None, add, rectify: rectify(close, value(step.source)) };
-        let (source, dy) = (value(step.source), gradient(from));
+        let (source, dy) = (self.tensor(values, step.source), self.tensor(gradients, from));
+        let end = Epilogue { bias: None, add, rectify: rectify(close, source) };
         let [layout, output] = self.ends(step);
         let sweeps = &self.plan.sweeps[i].backward;
         match (step.kind, &self.weights.steps[i]) {
@@ -172,20 +176,19 @@ impl Runner<'_> {
         &self,
         (a, b): (usize, Option<usize>),
         into: usize,
-        [values, gradients]: [&[Vec<f32>]; 2],
+        [values, gradients]: [&Buffers; 2],
         n: usize,
         target: &mut [f32],
         close: Close,
     ) {
-        let gradient = |g: usize| gradients[self.plan.gradients.of[g]].as_slice();
+        let gradient = |g: usize| self.tensor(gradients, g);
         let (source, add) = match (a, b) {
             (a, None) => (gradient(a), Add::Nothing),
             (a, Some(b)) if a == into => (gradient(b), Add::Destination),
             (a, Some(b)) if b == into => (gradient(a), Add::Destination),
             (a, Some(b)) => (gradient(a), Add::Tensor(gradient(b))),
         };
-        let gate = values[self.plan.kept.of[into]].as_slice();
-        let end = Epilogue { bias: None, add, rectify: rectify(close, gate) };
+        let end = Epilogue { bias: None, add, rectify: rectify(close, self.tensor(values, into)) };
         let layout = &self.plan.layouts[into];
         let (ones, zeros) = (vec![1.0; layout.stride()], vec![0.0; layout.stride()]);
         let by = Affine { scale: &ones, shift: &zeros, curve: Curve::Identity };

@@ -1,11 +1,11 @@
 //! Plans against the reference, on random networks: every op in every shape, alone and fused.
 
-use super::{Engine, Executor, Frozen, Isa};
+use super::{Engine, Executor, Frozen, Isa, Training};
 use crate::classifier::{Classifier, ClosureObjective, Objective};
 use crate::graph::{Graph, GraphBuilder, NodeId, Op, Pad};
 use crate::network::Network;
 use crate::randomness::{Key, Purpose};
-use candle_core::{D, Device, Tensor};
+use candle_core::{D, DType, Device, Tensor};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use std::num::NonZeroUsize;
@@ -248,4 +248,82 @@ fn a_refreshed_snapshot_equals_a_new_one() {
     frozen.refresh(&old).unwrap();
     let fresh = Frozen::with_engine(&new, engine(Executor::Plan(Isa::best()), 1)).unwrap();
     assert_eq!(bits(&frozen.logits(&x).unwrap()), bits(&fresh.logits(&x).unwrap()));
+}
+
+/// What one forward and backward in train mode give.
+struct TrainStep {
+    logits: Tensor,
+    gradients: Vec<Tensor>,
+    dx: Tensor,
+    running: Vec<Tensor>,
+}
+
+impl TrainStep {
+    fn run(case: &Case, engine: Engine) -> crate::Result<Self> {
+        let (network, x) = (case.network(), case.x());
+        let dlogits = drawn(&[case.images[0], case.classes], 5, "dlogits");
+        let mut training = Training::with_engine(&network, engine);
+        let first = training.forward(&x)?;
+        let pass = training.forward(&(&x * 0.9)?)?; // two are alive
+        let logits = pass.logits().clone();
+        training.backward(first, &(&dlogits * 0.5)?)?;
+        training.backward(pass, &dlogits)?;
+        let gradients = training.take_gradients()?;
+        let objective = linear_objective(case.images[0], case.classes);
+        let dx = training.attack_view().gradient(&x, &objective)?.dx;
+        let running = network.params().state_dict()?.into_iter().map(|(_, t)| t.to_dtype(DType::F32));
+        Ok(Self { logits, gradients, dx, running: running.collect::<candle_core::Result<_>>()? })
+    }
+
+    fn tensors(&self) -> impl Iterator<Item = &Tensor> {
+        [&self.logits, &self.dx].into_iter().chain(&self.gradients).chain(&self.running)
+    }
+
+    /// Largest differences over largest values: of logits, parameter gradients together, image
+    /// gradients, running statistics.
+    fn errors(&self, truth: &Self) -> [f32; 4] {
+        let joined = |tensors: &[Tensor]| {
+            let flat: Vec<f32> = tensors.iter().flat_map(values).collect();
+            Tensor::new(flat, &Device::Cpu).unwrap()
+        };
+        [
+            error(&self.logits, &truth.logits),
+            error(&joined(&self.gradients), &joined(&truth.gradients)),
+            error(&self.dx, &truth.dx),
+            error(&joined(&self.running), &joined(&truth.running)),
+        ]
+    }
+}
+
+fn train_case() -> impl Strategy<Value = Case> {
+    let wide = |mut case: Case| {
+        case.images[0] += 6; // enough values for statistics that mean something
+        case
+    };
+    case().prop_map(wide)
+}
+
+proptest! {
+    #![proptest_config(cases(128))]
+
+    #[test]
+    fn training_plans_equal_the_reference(case in train_case()) {
+        let truth = TrainStep::run(&case, engine(Executor::Reference, 1)).unwrap();
+        for isa in isas() {
+            let errors = TrainStep::run(&case, engine(Executor::Plan(isa), 2)).unwrap().errors(&truth);
+            prop_assert!(errors.iter().all(|e| *e < 2e-5), "{isa:?}: {errors:?}");
+        }
+    }
+
+    #[test]
+    fn training_bits_do_not_depend_on_threads(case in train_case()) {
+        let isa = Isa::best();
+        let one = TrainStep::run(&case, engine(Executor::Plan(isa), 1)).unwrap();
+        for threads in [2, 3, 8] {
+            let more = TrainStep::run(&case, engine(Executor::Plan(isa), threads)).unwrap();
+            for (a, b) in one.tensors().zip(more.tensors()) {
+                prop_assert_eq!(bits(a), bits(b), "{} threads", threads);
+            }
+        }
+    }
 }

@@ -1,25 +1,52 @@
 //! Train mode: forwards with batch statistics, parameter gradients, running statistics.
 
+use super::batch::{Batch, Machine, Moments, Trained};
+use super::engine::{Engine, Executor, Threads};
+use super::plan::{Hold, Plans};
+use super::program::{Kind, Mode};
 use super::reference::{self, Seen, Statistics};
-use crate::classifier::Classifier;
+use super::weights::{Weights, with_values};
+use crate::classifier::{Classifier, Gradient, Objective, pull_back};
 use crate::error::{Error, Result};
-use crate::graph::{Kind, Op};
+use crate::graph::{self, Op};
+use crate::kernels::Isa;
 use crate::network::Network;
-use candle_core::Tensor;
-use std::sync::Mutex;
+use candle_core::{DType, Device, Tensor, Var};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-/// A network in train mode. Every forward normalises by batch statistics and updates the running ones;
+/// A network in train mode. Every forward normalizes by batch statistics and updates the running ones;
 /// gradients of several backwards add up until they are taken.
 pub struct Training<'n> {
     network: &'n Network,
-    gradients: Vec<Option<Tensor>>, // one per parameter
-    buffers: Mutex<()>,             // held while running statistics change
+    engine: Option<Engine>,           // none: as the environment says
+    body: OnceLock<Option<Compiled>>, // none: the reference runs
+    gradients: Vec<Option<Tensor>>,   // one per parameter
+    buffers: Mutex<()>,               // held while running statistics change
+}
+
+/// Plans with the weights of the latest forward.
+struct Compiled {
+    isa: Isa,
+    threads: Threads,
+    plans: Plans,
+    packed: Mutex<Option<Packed>>,
+}
+
+/// Packed weights and what they were packed from.
+struct Packed {
+    weights: Arc<Weights>,
+    from: Vec<Vec<f32>>,
 }
 
 /// One forward in train mode, alive until its backward.
 pub struct Pass {
-    tracked: Tensor,
     logits: Tensor,
+    body: PassBody,
+}
+
+enum PassBody {
+    Reference(Tensor),
+    Compiled(Batch),
 }
 
 impl Pass {
@@ -32,24 +59,36 @@ impl Pass {
 impl<'n> Training<'n> {
     pub(crate) fn new(network: &'n Network) -> Self {
         let n = network.params().parameters().count();
-        Self { network, gradients: vec![None; n], buffers: Mutex::new(()) }
+        let (gradients, buffers) = (vec![None; n], Mutex::new(()));
+        Self { network, engine: None, body: OnceLock::new(), gradients, buffers }
+    }
+
+    /// A network in train mode on a given engine, whatever the environment says.
+    pub fn with_engine(network: &'n Network, engine: Engine) -> Self {
+        Self { engine: Some(engine), ..Self::new(network) }
     }
 
     /// A forward with batch statistics; updates the running statistics as PyTorch does (momentum 0.1,
-    /// biased variance to normalise, unbiased to track).
+    /// biased variance to normalize, unbiased to track).
     ///
     /// # Shapes
     /// `x`: `[N, C, H, W]`, f32 in `[0, 1]`.
     ///
     /// # Errors
-    /// When the images do not fit, or a normalisation sees fewer than two values per channel.
+    /// When the images do not fit, a normalization sees fewer than two values per channel, or the
+    /// environment asks for an executor that is not there.
     pub fn forward(&mut self, x: &Tensor) -> Result<Pass> {
-        let params = self.tensors(|i| self.network.params().var(i).as_tensor().clone());
-        let mut seen = Vec::new();
-        let tracked =
-            reference::run(self.network.graph(), &params, &x.detach(), Statistics::Batch(&mut seen))?;
+        let Some(compiled) = self.compiled()? else {
+            let params = self.tensors(|i| self.network.params().var(i).as_tensor().clone());
+            let mut seen = Vec::new();
+            let statistics = Statistics::Batch(&mut seen);
+            let tracked = reference::run(self.network.graph(), &params, &x.detach(), statistics)?;
+            self.track(&seen, None)?;
+            return Ok(Pass { logits: tracked.detach(), body: PassBody::Reference(tracked) });
+        };
+        let (batch, logits, seen) = compiled.forward(self.network, x, Hold::Values)?;
         self.track(&seen, None)?;
-        Ok(Pass { logits: tracked.detach(), tracked })
+        Ok(Pass { logits, body: PassBody::Compiled(batch) })
     }
 
     /// Adds the parameter gradients of `sum(logits * dlogits)`.
@@ -60,14 +99,40 @@ impl<'n> Training<'n> {
     /// # Errors
     /// When the shapes differ.
     pub fn backward(&mut self, pass: Pass, dlogits: &Tensor) -> Result<()> {
-        let grads = (pass.tracked * dlogits.detach())?.sum_all()?.backward()?;
-        for (sum, (_, var)) in self.gradients.iter_mut().zip(self.network.params().parameters()) {
-            let Some(grad) = grads.get(var.as_tensor()) else { continue };
-            *sum = Some(match sum.take() {
-                Some(sum) => (sum + grad)?,
-                None => grad.detach(),
-            });
+        let dlogits = like_logits(dlogits, &pass.logits)?;
+        match pass.body {
+            PassBody::Reference(tracked) => {
+                let grads = (tracked * dlogits)?.sum_all()?.backward()?;
+                let parameters = self.network.params().parameters();
+                let grads: Vec<_> = parameters.map(|(_, var)| grads.get(var.as_tensor()).cloned()).collect();
+                grads.into_iter().enumerate().try_for_each(|(i, grad)| match grad {
+                    Some(grad) => self.add_gradient(i, grad.detach()),
+                    None => Ok(()),
+                })
+            }
+            PassBody::Compiled(batch) => {
+                let Some(compiled) = self.compiled()? else { unreachable!("a plan made this pass") };
+                let machine = compiled.machine(self.network);
+                let found = with_values(&dlogits, |d| batch.parameter_gradients(&machine, d))?;
+                for gradient in found {
+                    let entries = self.network.params().entries();
+                    let shape = entries[gradient.entry].shape.as_slice();
+                    let tensor = Tensor::from_vec(gradient.values, shape, &Device::Cpu)?;
+                    let is_parameter = |e: &&graph::Entry| e.kind == graph::Kind::Parameter;
+                    let place = entries[..gradient.entry].iter().filter(is_parameter).count();
+                    self.add_gradient(place, tensor)?;
+                }
+                Ok(())
+            }
         }
+    }
+
+    fn add_gradient(&mut self, parameter: usize, gradient: Tensor) -> Result<()> {
+        let sum = &mut self.gradients[parameter];
+        *sum = Some(match sum.take() {
+            Some(sum) => (sum + gradient)?,
+            None => gradient,
+        });
         Ok(())
     }
 
@@ -99,33 +164,59 @@ impl<'n> Training<'n> {
         &mut self,
         batches: impl IntoIterator<Item = std::result::Result<Tensor, E>>,
     ) -> std::result::Result<(), E> {
-        let params = self.tensors(|i| self.network.params().var(i).as_detached_tensor());
         for (i, x) in batches.into_iter().enumerate() {
-            let mut seen = Vec::new();
-            reference::run(self.network.graph(), &params, &x?, Statistics::Batch(&mut seen))?;
+            let (_, seen) = self.look(&x?)?;
             self.track(&seen, Some(1.0 / (i + 1) as f64))?;
         }
         Ok(())
+    }
+
+    /// Logits by batch statistics and what was seen, without a way back.
+    fn look(&self, x: &Tensor) -> Result<(Tensor, Vec<Seen>)> {
+        let Some(compiled) = self.compiled()? else {
+            let params = self.tensors(|i| self.network.params().var(i).as_detached_tensor());
+            let mut seen = Vec::new();
+            let logits = reference::run(self.network.graph(), &params, x, Statistics::Batch(&mut seen))?;
+            return Ok((logits, seen));
+        };
+        let (batch, logits, seen) = compiled.forward(self.network, x, Hold::Passing)?;
+        batch.recycle();
+        Ok((logits, seen))
+    }
+
+    /// The plans, or none where the reference runs.
+    fn compiled(&self) -> Result<Option<&Compiled>> {
+        if let Some(body) = self.body.get() {
+            return Ok(body.as_ref());
+        }
+        let engine = self.engine.map_or_else(Engine::from_environment, Ok)?;
+        let compiled = match engine.executor {
+            Executor::Plan(isa) if self.network.dtype() == DType::F32 => {
+                Compiled::new(self.network, isa, engine)?
+            }
+            _ => None,
+        };
+        Ok(self.body.get_or_init(|| compiled).as_ref())
     }
 
     fn tensors(&self, get: impl Fn(usize) -> Tensor) -> Vec<Tensor> {
         (0..self.network.params().entries().len()).map(get).collect()
     }
 
-    /// Moves the running statistics toward what was seen, by each normalisation's momentum or `weight`.
+    /// Moves the running statistics toward what was seen, by each normalization's momentum or `weight`.
     fn track(&self, seen: &[Seen], weight: Option<f64>) -> Result<()> {
-        let _guard = self.buffers.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let (graph, store) = (self.network.graph(), self.network.params());
+        let _guard = lock(&self.buffers);
+        let (nodes, store) = (self.network.graph().nodes(), self.network.params());
         for Seen { node, mean, variance } in seen {
-            let Op::BatchNorm { momentum, .. } = graph.nodes()[*node].op else { continue };
+            let Op::BatchNorm { momentum, .. } = nodes[*node].op else { continue };
             let weight = weight.unwrap_or(momentum);
-            let first = graph.first_entry(*node);
+            let first = self.network.graph().first_entry(*node);
             for (entry, batch) in [(first + 2, mean), (first + 3, variance)] {
                 let running = store.var(entry);
                 running.set(&((running.as_detached_tensor() * (1.0 - weight))? + (batch * weight)?)?)?;
             }
             let counter = store.var(first + 4);
-            debug_assert_eq!(store.entries()[first + 4].kind, Kind::Counter);
+            debug_assert_eq!(store.entries()[first + 4].kind, graph::Kind::Counter);
             counter.set(&(counter.as_detached_tensor() + 1.0)?)?;
         }
         Ok(())
@@ -143,11 +234,129 @@ impl Classifier for AttackView<'_> {
     }
 
     fn logits(&self, x: &Tensor) -> Result<Tensor> {
-        let t = self.training;
-        let params = t.tensors(|i| t.network.params().var(i).as_detached_tensor());
-        let mut seen = Vec::new();
-        let logits = reference::run(t.network.graph(), &params, x, Statistics::Batch(&mut seen))?;
-        t.track(&seen, None)?;
+        let (logits, seen) = self.training.look(x)?;
+        self.training.track(&seen, None)?;
         Ok(logits)
     }
+
+    fn gradient(&self, x: &Tensor, objective: &dyn Objective) -> Result<Gradient> {
+        let t = self.training;
+        let Some(compiled) = t.compiled()? else {
+            let x = Var::from_tensor(&x.detach())?;
+            let logits = self.logits(x.as_tensor())?;
+            return pull_back(&x, &logits, objective);
+        };
+        let (batch, logits, seen) = compiled.forward(t.network, x, Hold::Values)?;
+        t.track(&seen, None)?;
+        let rows: Vec<u32> = (0..logits.dim(0)? as u32).collect();
+        let (loss, dlogits) = objective.value_and_grad(&rows, &logits)?;
+        let dlogits = like_logits(&dlogits, &logits)?;
+        let dx = with_values(&dlogits, |d| batch.image_gradient(&compiled.machine(t.network), d))?;
+        Ok(Gradient { logits, loss, dx: Tensor::from_vec(dx, x.shape(), &Device::Cpu)? })
+    }
+}
+
+/// The derivative by the logits, in their type; an error when it is not shaped like them.
+fn like_logits(dlogits: &Tensor, logits: &Tensor) -> Result<Tensor> {
+    if dlogits.dims() != logits.dims() {
+        return Err(Error::Shape {
+            what: "the derivative by the logits".into(),
+            got: dlogits.dims().to_vec(),
+            expected: format!("{:?}, as the logits have", logits.dims()),
+        });
+    }
+    Ok(dlogits.detach().to_dtype(logits.dtype())?)
+}
+
+impl Compiled {
+    /// `None` when the graph has an op without a kernel.
+    fn new(network: &Network, isa: Isa, engine: Engine) -> Result<Option<Self>> {
+        let Some(plans) = Plans::new(network.graph(), Mode::Train) else { return Ok(None) };
+        Ok(Some(Self { isa, threads: Threads::new(engine.threads)?, plans, packed: Mutex::default() }))
+    }
+
+    fn machine<'a>(&'a self, network: &'a Network) -> Machine<'a> {
+        Machine { isa: self.isa, graph: network.graph(), program: &self.plans.program }
+    }
+
+    fn forward(&self, network: &Network, x: &Tensor, hold: Hold) -> Result<(Batch, Tensor, Vec<Seen>)> {
+        let graph = network.graph();
+        reference::check_images(graph, x)?;
+        let (n, _, h, w) = x.dims4()?;
+        let plan = self.plans.get(graph, h, w)?;
+        let trained = self.trained(network, n, (h, w))?;
+        let weights = self.weights(network)?;
+        let machine = self.machine(network);
+        let (batch, moments) = with_values(x, |pixels| {
+            machine.forward(plan, weights, &self.threads, (pixels, n), hold, &trained)
+        })?;
+        let logits = Tensor::from_vec(batch.logits(&machine), (n, graph.n_classes()), &Device::Cpu)?;
+        Ok((batch, logits, moments.iter().map(seen).collect::<Result<_>>()?))
+    }
+
+    /// Weight and bias of the normalization in each step that is one.
+    fn trained(&self, network: &Network, n: usize, (h, w): (usize, usize)) -> Result<Vec<Option<Trained>>> {
+        let (graph, store) = (network.graph(), network.params());
+        let shapes = graph.shapes(h, w)?;
+        let values = |entry: usize| with_values(&store.var(entry).as_detached_tensor(), <[f32]>::to_vec);
+        let of_step = |step: &super::program::Step| {
+            let Kind::Norm(node) = step.kind else { return Ok(None) };
+            let Op::BatchNorm { eps, .. } = graph.nodes()[node].op else { return Ok(None) };
+            let [c, h, w] = shapes[node];
+            reference::check_count(&graph.nodes()[node], [n, c, h, w])?;
+            let first = graph.first_entry(node);
+            Ok(Some(Trained { weight: values(first)?, bias: values(first + 1)?, eps }))
+        };
+        self.plans.program.steps.iter().map(of_step).collect()
+    }
+
+    /// The packed weights, packed again only if a parameter has changed.
+    fn weights(&self, network: &Network) -> Result<Arc<Weights>> {
+        let (graph, store, program) = (network.graph(), network.params(), &self.plans.program);
+        let params: Vec<Tensor> =
+            (0..store.entries().len()).map(|i| store.var(i).as_detached_tensor()).collect();
+        let mut packed = lock(&self.packed);
+        let fresh = || Packed { weights: Arc::new(Weights::new(graph, program, self.isa)), from: Vec::new() };
+        let packed = packed.get_or_insert_with(fresh);
+        if packed.take_changes(graph.entries(), &params)? {
+            Arc::make_mut(&mut packed.weights).fill(graph, program, &params)?;
+        }
+        Ok(Arc::clone(&packed.weights))
+    }
+}
+
+impl Packed {
+    /// Copies the parameters, and says whether one had changed.
+    fn take_changes(&mut self, entries: &[graph::Entry], params: &[Tensor]) -> Result<bool> {
+        self.from.resize(params.len(), Vec::new());
+        let mut changed = false;
+        for ((own, entry), param) in self.from.iter_mut().zip(entries).zip(params) {
+            if entry.kind != graph::Kind::Parameter {
+                continue;
+            }
+            with_values(param, |values| {
+                let same = own.len() == values.len()
+                    && own.iter().zip(values).all(|(a, b)| a.to_bits() == b.to_bits());
+                if !same {
+                    changed = true;
+                    values.clone_into(own);
+                }
+            })?;
+        }
+        Ok(changed)
+    }
+}
+
+fn seen(moments: &Moments) -> Result<Seen> {
+    let tensor = |values: Vec<f32>| Tensor::new(values, &Device::Cpu);
+    let unbiased = moments.count as f64 / (moments.count - 1) as f64;
+    Ok(Seen {
+        node: moments.node,
+        mean: tensor(moments.mean.iter().map(|&m| m as f32).collect())?,
+        variance: tensor(moments.variance.iter().map(|&v| (v * unbiased) as f32).collect())?,
+    })
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

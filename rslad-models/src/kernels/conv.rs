@@ -12,5 +12,4 @@ mod weight_gradient;
 pub(crate) use direct::direct;
 pub(crate) use pack::{Panels, panel_widths};
 pub(crate) use sweep::{Sweep, phases};
-#[allow(unused_imports)] // for train mode
 pub(crate) use weight_gradient::{WeightSums, weight_gradient};

@@ -8,7 +8,6 @@
 //! This module holds the only unsafe code of the workspace. Its functions take slices and check, once
 //! per call, that every offset they may form lies inside; below that line pointers are plain.
 #![allow(unsafe_code)]
-#![allow(dead_code)] // the kernels of train mode come before the plan that runs them
 
 pub(crate) mod batch_norm;
 pub(crate) mod conv;

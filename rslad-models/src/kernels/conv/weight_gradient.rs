@@ -92,7 +92,7 @@ pub(crate) fn weight_gradient(
     images: usize,
     source: &[f32],
     gradient: &[f32],
-    share: Share<'_>,
+    share: &mut Share<'_>,
 ) {
     sweep.check(images, source.len(), gradient.len());
     assert_eq!(share.rows, sweep.taps.len() * sweep.depth, "a share of this sweep's sums");
