@@ -6,7 +6,7 @@ use crate::exec::{Frozen, Training};
 use crate::graph::Graph;
 use crate::params::ParamStore;
 use crate::{checkpoint, init};
-use candle_core::{Device, Tensor, Var};
+use candle_core::{DType, Device, Tensor, Var};
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ impl Network {
     /// When the architecture or an option of it is unknown or outside its domain.
     pub fn new(arch: &ArchSpec, seed: u64) -> Result<Self> {
         let graph = arch.graph()?;
-        let params = ParamStore::zeros(&graph, &Device::Cpu)?;
+        let params = ParamStore::zeros(&graph, DType::F32, &Device::Cpu)?;
         init::initialize(&graph, &params, seed)?;
         Ok(Self { arch: arch.clone(), graph: Arc::new(graph), params })
     }
@@ -41,13 +41,49 @@ impl Network {
         Ok(network)
     }
 
+    /// The same network in double precision, for images in f64: what tells rounding from error when a
+    /// result differs from another program's. Slow, and never saved.
+    ///
+    /// # Errors
+    /// When copying the weights fails.
+    pub fn in_double_precision(&self) -> Result<Self> {
+        let params = ParamStore::zeros(&self.graph, DType::F64, &Device::Cpu)?;
+        params.load_state_dict(&self.params.state_dict()?.into_iter().collect())?;
+        Ok(Self { arch: self.arch.clone(), graph: Arc::clone(&self.graph), params })
+    }
+
+    /// A network of any graph with random weights and statistics, for tests of the executors.
+    #[cfg(test)]
+    pub(crate) fn of_graph(graph: Graph, seed: u64) -> Result<Self> {
+        use crate::randomness::{Key, Purpose};
+        let params = ParamStore::zeros(&graph, DType::F32, &Device::Cpu)?;
+        init::initialize(&graph, &params, seed)?;
+        for (i, e) in graph.entries().iter().enumerate().filter(|(_, e)| e.shape.len() == 1) {
+            let mut draws = Key::new(seed, Purpose::named("test").within(&e.name)).stream(0);
+            let center = if e.name.ends_with("mean") || e.name.ends_with("bias") { 0.0 } else { 1.0 };
+            let values: Vec<f32> = (0..e.shape[0]).map(|_| center + 0.5 * draws.symmetric()).collect();
+            params.var(i).set(&Tensor::new(values, &Device::Cpu)?)?;
+        }
+        let arch = ArchSpec { arch: "test".into(), options: toml::Table::new() };
+        Ok(Self { arch, graph: Arc::new(graph), params })
+    }
+
     /// A network from a checkpoint of ours, with what its file says of its making.
     ///
     /// # Errors
     /// When the file is missing, damaged, of a newer format, or does not hold a network of ours.
     pub fn load(path: &Path) -> Result<(Self, checkpoint::Provenance)> {
-        let checkpoint = checkpoint::read(path)?;
-        let damaged = |e: Error| Error::Checkpoint { path: path.into(), message: e.to_string() };
+        let bytes = std::fs::read(path).map_err(|source| Error::Io { path: path.into(), source })?;
+        Self::from_bytes(&bytes, path)
+    }
+
+    /// A network from the bytes of a checkpoint of ours; `origin` names it in errors.
+    ///
+    /// # Errors
+    /// As [`Network::load`].
+    pub fn from_bytes(bytes: &[u8], origin: &Path) -> Result<(Self, checkpoint::Provenance)> {
+        let checkpoint = checkpoint::parse(bytes, origin)?;
+        let damaged = |e: Error| Error::Checkpoint { path: origin.into(), message: e.to_string() };
         let network = Self::with_state_dict(&checkpoint.arch, &checkpoint.tensors).map_err(damaged)?;
         Ok((network, checkpoint.provenance))
     }
@@ -80,6 +116,11 @@ impl Network {
         &self.params
     }
 
+    /// The type of its weights: f32, but for [`Network::in_double_precision`].
+    pub fn dtype(&self) -> DType {
+        self.params.var(0).dtype()
+    }
+
     /// The trained tensors with their names: what an optimizer may change.
     pub fn parameters(&self) -> impl Iterator<Item = (&str, &Var)> {
         self.params.parameters()
@@ -104,7 +145,6 @@ mod tests {
     use super::*;
     use crate::classifier::{Classifier, ClosureObjective};
     use crate::graph::GraphBuilder;
-    use candle_core::DType;
 
     /// Images to batch normalization to logits: each pixel of the reference batch as an image of its own,
     /// so that pooling has nothing to average, and an identity as the linear layer.
@@ -112,11 +152,14 @@ mod tests {
         let (mut g, x) = GraphBuilder::new(channels);
         let x = g.batch_norm(x, "bn");
         let graph = g.head(x, "linear", channels);
-        let params = ParamStore::zeros(&graph, &Device::Cpu).unwrap();
+        let network = Network::of_graph(graph, 0).unwrap();
+        let ones = Tensor::ones(channels, DType::F32, &Device::Cpu).unwrap();
+        let zeros = ones.zeros_like().unwrap();
         let identity = Tensor::eye(channels, DType::F32, &Device::Cpu).unwrap();
-        params.var(5).set(&identity).unwrap(); // after the five entries of `bn`
-        let arch = ArchSpec::parse("lone batch normalization", "").unwrap();
-        Network { arch, graph: Arc::new(graph), params }
+        for (place, t) in [(2, &zeros), (3, &ones), (5, &identity), (6, &zeros)] {
+            network.params.var(place).set(t).unwrap(); // the running statistics and the linear layer
+        }
+        network
     }
 
     fn pixels(t: &Tensor) -> Tensor {
@@ -144,7 +187,6 @@ mod tests {
         for (place, name) in [(0, "weight"), (1, "bias")] {
             network.params.var(place).set(&goldens[name]).unwrap();
         }
-        network.params.var(3).set(&Tensor::ones(5, DType::F32, &Device::Cpu).unwrap()).unwrap();
         for batch in 0..3 {
             let golden = |name: &str| &goldens[&format!("{name}{batch}")];
             let truth = |name: &str| &goldens[&format!("{name}{batch}64")];

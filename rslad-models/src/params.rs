@@ -15,9 +15,9 @@ pub struct ParamStore {
 }
 
 impl ParamStore {
-    /// Zeros for every entry of a graph.
-    pub(crate) fn zeros(graph: &Graph, device: &Device) -> Result<Self> {
-        let dtype = |kind| if kind == Kind::Counter { DType::I64 } else { DType::F32 };
+    /// Zeros for every entry of a graph; `float` is the type of all but the counters.
+    pub(crate) fn zeros(graph: &Graph, float: DType, device: &Device) -> Result<Self> {
+        let dtype = |kind| if kind == Kind::Counter { DType::I64 } else { float };
         let zeros = |e: &Entry| Var::zeros(e.shape.as_slice(), dtype(e.kind), device);
         let vars = graph.entries().iter().map(zeros).collect::<candle_core::Result<_>>()?;
         Ok(Self { entries: graph.entries().to_vec(), vars })

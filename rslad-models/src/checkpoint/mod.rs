@@ -58,15 +58,14 @@ pub fn write(
     durable::write(path, &bytes)
 }
 
-/// Reads a checkpoint of ours.
+/// A checkpoint of ours from its bytes; `origin` names it in errors.
 ///
 /// # Errors
-/// When the file is missing, damaged, of a newer format, or a safetensors file without our metadata.
-pub fn read(path: &Path) -> Result<Checkpoint> {
-    let bytes = std::fs::read(path).map_err(|source| Error::Io { path: path.into(), source })?;
-    let failed = |message: String| Error::Checkpoint { path: path.into(), message };
-    let metadata = metadata(&bytes).map_err(failed)?;
-    let tensors = tensors(&bytes).map_err(failed)?;
+/// When it is damaged, of a newer format, or a safetensors file without our metadata.
+pub fn parse(bytes: &[u8], origin: &Path) -> Result<Checkpoint> {
+    let failed = |message: String| Error::Checkpoint { path: origin.into(), message };
+    let metadata = metadata(bytes).map_err(failed)?;
+    let tensors = tensors(bytes).map_err(failed)?;
     Ok(Checkpoint { arch: metadata.model, tensors, provenance: metadata.provenance })
 }
 

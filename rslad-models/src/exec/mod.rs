@@ -4,11 +4,23 @@
 //! is train mode: batch statistics, parameter gradients, running statistics updated by every forward.
 //! [`AttackView`] is the train-mode attack of some released codes. All three stand on an executor below
 //! this module; what is above it sees images, logits and gradients only, so a faster executor changes
-//! no caller. `reference` runs on candle ops and autograd: it is the specification.
+//! no caller. `reference` runs on candle ops and autograd: it is the specification. The others compile:
+//! a graph becomes a `program` (fused steps), for an image size a `plan` (where every number lies), and
+//! a `runner` takes images through it with the [kernels](crate::kernels).
 
+mod backward;
+mod engine;
 mod frozen;
+mod plan;
+mod program;
 mod reference;
+mod runner;
+#[cfg(test)]
+mod tests;
 mod training;
+mod weights;
 
+pub use crate::kernels::Isa;
+pub use engine::{Engine, Executor};
 pub use frozen::Frozen;
 pub use training::{AttackView, Pass, Training};

@@ -1,0 +1,133 @@
+//! The attacks, one file each, and their registry.
+//!
+//! To add an attack: its file here with a config struct, docs and tests, the `mod` line, and its `ENTRY`
+//! in [`ATTACKS`]. The contract suite, the suites' files, the command line and its help read the
+//! registry.
+
+mod cw_inf;
+mod fgsm;
+mod pgd;
+
+pub use cw_inf::CwInf;
+pub use fgsm::Fgsm;
+pub use pgd::Pgd;
+
+use crate::ascent::Start;
+use crate::attack::Attack;
+use crate::error::{Error, Result};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// Every attack, in the order in which lists show them.
+pub const ATTACKS: &[AttackEntry] = &[fgsm::ENTRY, pgd::ENTRY, cw_inf::ENTRY];
+
+/// A line of the registry.
+#[derive(Debug)]
+pub struct AttackEntry {
+    /// The name in suites and on the command line.
+    pub name: &'static str,
+    /// What it is, in a line.
+    pub about: &'static str,
+    /// Its keys as evaluations usually set them, in TOML: an example to copy from, and what runs where a
+    /// name alone is given.
+    pub usual: &'static str,
+    build: fn(toml::Table) -> std::result::Result<Box<dyn Attack>, toml::de::Error>,
+}
+
+impl AttackEntry {
+    /// The attack with these keys.
+    ///
+    /// # Errors
+    /// When a key is missing, unknown or has a value outside its domain.
+    pub fn build(&self, keys: &toml::Table) -> Result<Box<dyn Attack>> {
+        (self.build)(keys.clone()).map_err(|e| self.explain(&e))
+    }
+
+    /// The attack as evaluations usually set it.
+    pub fn usually(&self) -> Box<dyn Attack> {
+        let keys = self.usual.parse().expect("the registry holds TOML");
+        self.build(&keys).expect("the registry's keys are those of the attack")
+    }
+
+    fn explain(&self, error: &toml::de::Error) -> Error {
+        let wrong = error.to_string().trim().replace('\n', " ");
+        let usual = self.usual.trim().replace('\n', ", ");
+        let expected =
+            if usual.is_empty() { "has no keys".to_owned() } else { format!("takes, for example, {usual}") };
+        Error::Config(format!("{wrong}; the attack `{}` {expected}", self.name))
+    }
+}
+
+/// The registered attack of this name.
+///
+/// # Errors
+/// When there is none.
+pub fn find(name: &str) -> Result<&'static AttackEntry> {
+    ATTACKS.iter().find(|entry| entry.name == name).ok_or_else(|| {
+        let known = ATTACKS.iter().map(|entry| entry.name).collect::<Vec<_>>().join(", ");
+        Error::UnknownAttack { name: name.to_owned(), known }
+    })
+}
+
+/// Reads an attack's config struct: how each `ENTRY` is built.
+fn configured<A: Attack + DeserializeOwned + 'static>(
+    keys: toml::Table,
+) -> std::result::Result<Box<dyn Attack>, toml::de::Error> {
+    keys.try_into::<A>().map(|attack| Box::new(attack) as Box<dyn Attack>)
+}
+
+/// Where an evaluation attack starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StartRule {
+    /// At the image.
+    Natural,
+    /// Uniformly in the ball.
+    Uniform,
+}
+
+impl From<StartRule> for Start {
+    fn from(rule: StartRule) -> Self {
+        match rule {
+            StartRule::Natural => Self::Natural,
+            StartRule::Uniform => Self::Uniform,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_usual_keys_build_the_attack() {
+        for (i, entry) in ATTACKS.iter().enumerate() {
+            assert_eq!(entry.usually().name(), entry.name);
+            assert!(ATTACKS[..i].iter().all(|other| other.name != entry.name), "{}", entry.name);
+            assert!(!entry.about.is_empty());
+        }
+    }
+
+    #[test]
+    fn wrong_keys_are_errors_that_name_key_expectation_and_attack() {
+        let build = |text: &str| {
+            find("pgd").unwrap().build(&text.parse().unwrap()).map(|_| ()).unwrap_err().to_string()
+        };
+        let usual = find("pgd").unwrap().usual;
+        let check = |text: &str, parts: &[&str]| {
+            let message = build(text);
+            for part in parts.iter().chain(&["the attack `pgd` takes, for example, steps = 20, "]) {
+                assert!(message.contains(part), "{message}");
+            }
+        };
+        check("steps = 5", &["missing field `step_size`"]);
+        check(&usual.replace("steps = 20", "steps = 0"), &["expected a nonzero", "in `steps`"]);
+        check(
+            &usual.replace("step_size = \"2/255\"", "step_size = 2"),
+            &["step size is `2`", "write \"2/255\"", "in `step_size`"],
+        );
+        check(&usual.replace("\"uniform\"", "\"unifrom\""), &["unknown variant `unifrom`", "`natural`"]);
+        check(&format!("{usual}\nalpha = 1"), &["unknown field `alpha`", "`clip_start`"]);
+        assert!(find("pgd2").unwrap_err().to_string().contains("expected one of: fgsm, pgd, cw_inf"));
+    }
+}

@@ -1,0 +1,139 @@
+//! What every registered attack must keep, as evaluations usually set it.
+
+use crate::nets::{Broken, CLASSES, Mlp, bits, problem};
+use candle_core::Tensor;
+use rslad_attacks::attacks::{ATTACKS, AttackEntry};
+use rslad_attacks::{Attack, Linf, Problem, Search, State, ascend, perturb};
+use rslad_models::Classifier;
+
+const N: usize = 9;
+
+fn eps() -> Linf {
+    "8/255".parse().unwrap()
+}
+
+/// Runs the claim for every attack.
+fn check(claim: impl Fn(&dyn Attack, &Mlp, &Problem)) {
+    for AttackEntry { name, .. } in ATTACKS {
+        let attack = rslad_attacks::attacks::find(name).unwrap().usually();
+        claim(attack.as_ref(), &Mlp::random(1), &problem(1, 100, N, eps(), CLASSES));
+    }
+}
+
+fn run(attack: &dyn Attack, f: &dyn Classifier, p: &Problem) -> Tensor {
+    perturb(f, attack, p).unwrap().x_adv
+}
+
+fn finish(mut search: Box<dyn Search + '_>, f: &dyn Classifier, p: &Problem) -> Vec<u32> {
+    bits(&ascend(f, search.as_mut(), p.ball(), p.ids()).unwrap())
+}
+
+#[test]
+fn points_are_in_the_ball_and_in_the_unit_range_to_the_bit() {
+    check(|attack, f, p| {
+        let out = perturb(f, attack, p).unwrap();
+        assert!(p.ball().contains(&out.x_adv).unwrap(), "{}", attack.name());
+        assert!(out.linf.iter().all(|&d| f64::from(d) <= eps().get()), "{}", attack.name());
+    });
+}
+
+#[test]
+fn equal_seeds_give_equal_bits_however_the_batch_is_split() {
+    check(|attack, f, p| {
+        let whole = bits(&run(attack, f, p));
+        assert_eq!(bits(&run(attack, f, p)), whole, "{}", attack.name());
+        for size in [1, 2, 4] {
+            let rows: Vec<u32> = (0..N as u32).collect();
+            let parts = rows.chunks(size).flat_map(|rows| bits(&run(attack, f, &p.rows(rows).unwrap())));
+            assert_eq!(parts.collect::<Vec<_>>(), whole, "{} in batches of {size}", attack.name());
+        }
+    });
+}
+
+#[test]
+fn the_place_in_the_batch_does_not_matter() {
+    check(|attack, f, p| {
+        let reversed: Vec<u32> = (0..N as u32).rev().collect();
+        let x_adv = run(attack, f, &p.rows(&reversed).unwrap());
+        let back = x_adv.index_select(&Tensor::new(reversed, x_adv.device()).unwrap(), 0).unwrap();
+        assert_eq!(bits(&back), bits(&run(attack, f, p)), "{}", attack.name());
+    });
+}
+
+#[test]
+fn the_model_is_untouched() {
+    check(|attack, f, p| {
+        let (weights, logits) = (f.bits(), bits(&f.logits(p.ball().x_nat()).unwrap()));
+        run(attack, f, p);
+        assert_eq!(f.bits(), weights, "{}", attack.name());
+        assert_eq!(bits(&f.logits(p.ball().x_nat()).unwrap()), logits, "{}", attack.name());
+    });
+}
+
+#[test]
+fn eps_zero_gives_back_x_nat() {
+    check(|attack, f, _| {
+        let p = problem(1, 100, N, Linf::ZERO, CLASSES);
+        assert_eq!(bits(&run(attack, f, &p)), bits(p.ball().x_nat()), "{}", attack.name());
+    });
+}
+
+#[test]
+fn a_model_that_answers_nan_yields_finite_points_and_is_not_robust() {
+    check(|attack, _, p| {
+        let out = perturb(&Broken, attack, p).unwrap();
+        assert!(p.ball().contains(&out.x_adv).unwrap(), "{}", attack.name());
+        assert_eq!((out.robust, out.non_finite), (vec![false; N], N), "{}", attack.name());
+    });
+}
+
+#[test]
+fn attacked_labels_hold_less_often() {
+    check(|attack, f, p| {
+        let large = problem(1, 100, 200, "0.1".parse().unwrap(), CLASSES);
+        let held = |p: &Problem| perturb(f, attack, p).unwrap().robust.iter().filter(|r| **r).count();
+        let clean = held(&problem(1, 100, 200, Linf::ZERO, CLASSES));
+        // By chance a quarter of these labels is right at first; at this radius few survive.
+        assert!(clean >= 30 && held(&large) * 2 < clean, "{}: {clean} -> {}", attack.name(), held(&large));
+        assert_eq!(p.ids().len(), N);
+    });
+}
+
+#[test]
+fn a_search_saved_at_any_iteration_goes_on_to_the_same_bits() {
+    check(|attack, f, p| {
+        let whole = finish(attack.begin(p).unwrap(), f, p);
+        let mut search = attack.begin(p).unwrap();
+        for iteration in 0.. {
+            let state = through_text(search.save().unwrap());
+            let restored = attack.restore(&state).unwrap();
+            assert_eq!(finish(restored, f, p), whole, "{} saved after {iteration}", attack.name());
+            search.advance(f).unwrap();
+            if search.lanes() < N {
+                break;
+            }
+        }
+    });
+}
+
+/// What a file would do to the numbers.
+fn through_text(state: State) -> State {
+    State { json: serde_json::from_str(&state.json.to_string()).unwrap(), ..state }
+}
+
+#[test]
+fn examples_admitted_on_the_way_end_where_they_would_have_alone() {
+    check(|attack, f, p| {
+        let whole = bits(&run(attack, f, p));
+        let [early, late] = [0..4, 4..N as u32].map(|rows| p.rows(&rows.collect::<Vec<_>>()).unwrap());
+        let mut search = attack.begin(&early).unwrap();
+        let mut found = search.advance(f).unwrap();
+        search.admit(&late).unwrap();
+        while search.lanes() > 0 {
+            found.extend(search.advance(f).unwrap());
+        }
+        found.sort_by_key(|done| done.id);
+        let points: Vec<Tensor> = found.into_iter().map(|done| done.x_adv).collect();
+        assert_eq!(bits(&Tensor::stack(&points, 0).unwrap()), whole, "{}", attack.name());
+    });
+}

@@ -1,0 +1,7 @@
+//! One file a command: read the arguments, call the libraries, print.
+
+pub(crate) mod completions;
+pub(crate) mod eval;
+pub(crate) mod list;
+pub(crate) mod quickstart;
+pub(crate) mod train;

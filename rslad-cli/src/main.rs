@@ -1,0 +1,40 @@
+//! The `rslad` command: trains small robust image classifiers, attacks them, shows what happened.
+//!
+//! Parse, call, print: no tensor arithmetic and no hyper-parameter lives here.
+#![forbid(unsafe_code)]
+
+mod args;
+mod commands;
+mod evaluation;
+mod exit;
+mod inputs;
+mod interrupt;
+mod logging;
+mod picture;
+mod progress;
+mod run_info;
+mod table;
+
+use args::{Cli, Command};
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    logging::start(cli.verbose);
+    let command = cli.command.unwrap_or_else(Command::quickstart);
+    let result = match command {
+        Command::Quickstart(args) => commands::quickstart::run(&args, cli.quiet),
+        Command::Train(args) => commands::train::run(&args, cli.quiet),
+        Command::Eval(args) => commands::eval::run(&args, cli.quiet),
+        Command::List(args) => commands::list::run(&args),
+        Command::Completions(args) => commands::completions::run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", exit::describe(&error));
+            ExitCode::from(exit::code(&error))
+        }
+    }
+}

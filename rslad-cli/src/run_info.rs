@@ -1,0 +1,85 @@
+//! `run.json`: what a run was made with and when; everything that may differ between two runs of the
+//! same bits.
+
+use anyhow::{Context, Result};
+use rslad_models::durable;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct RunInfo {
+    pub(crate) schema: u32,
+    pub(crate) version: String,
+    pub(crate) commit: Option<String>,
+    pub(crate) seed: u64,
+    pub(crate) recipe_sha256: String,
+    pub(crate) data_sha256: String,
+    pub(crate) teacher_sha256: Option<String>,
+    pub(crate) second_teacher_sha256: Option<String>,
+    /// One for each time the command was run.
+    pub(crate) sittings: Vec<Sitting>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Sitting {
+    pub(crate) command_line: Vec<String>,
+    pub(crate) host: Host,
+    /// Seconds since 1970.
+    pub(crate) started: u64,
+    pub(crate) seconds: Option<f64>,
+    /// `finished`, `stopped`, `failed`; absent while it runs or when it was killed.
+    pub(crate) ended: Option<String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Host {
+    pub(crate) processor: String,
+    pub(crate) cores: usize,
+    pub(crate) os: String,
+}
+
+impl Sitting {
+    /// A sitting that begins now.
+    pub(crate) fn begin() -> Self {
+        let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+        let command_line = std::env::args().collect();
+        Self { command_line, host: Host::here(), started, seconds: None, ended: None }
+    }
+}
+
+impl Host {
+    fn here() -> Self {
+        let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let model = cpuinfo
+            .lines()
+            .find_map(|l| l.strip_prefix("model name")?.split_once(':').map(|(_, v)| v.trim()));
+        Self {
+            processor: model.unwrap_or(std::env::consts::ARCH).into(),
+            cores: cores(),
+            os: std::env::consts::OS.into(),
+        }
+    }
+}
+
+/// The processors that this process may use.
+pub(crate) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+impl RunInfo {
+    /// The file's contents with its earlier sittings, if there is one.
+    pub(crate) fn continued(mut self, path: &Path) -> Self {
+        let earlier = std::fs::read(path).ok().and_then(|bytes| serde_json::from_slice::<Self>(&bytes).ok());
+        if let Some(earlier) = earlier {
+            self.sittings.splice(0..0, earlier.sittings);
+        }
+        self
+    }
+
+    /// Writes the file.
+    pub(crate) fn write(&self, path: &Path) -> Result<()> {
+        let text = serde_json::to_string_pretty(self).context("run.json")?;
+        Ok(durable::write(path, (text + "\n").as_bytes())?)
+    }
+}

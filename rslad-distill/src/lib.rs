@@ -1,0 +1,32 @@
+//! Robust training and robustness distillation: methods, recipes and the trainer.
+//!
+//! A [`Method`](method::Method) declares the forwards it needs and turns their logits into what its
+//! attack ascends and what the student descends; one [`step`] runs any of them. A recipe says everything
+//! else about a run, and the trainer follows it: it survives interruption with the same bits, and what
+//! it does is seen through an observer.
+//!
+//! This crate knows nothing of terminals, and computes no gradient of a network by itself.
+#![forbid(unsafe_code)]
+
+pub mod error;
+pub mod inner;
+mod keys;
+pub mod method;
+pub mod methods;
+pub mod observer;
+pub mod optim;
+pub mod pair;
+pub mod recipe;
+pub mod run_dir;
+pub mod schedule;
+mod state;
+pub mod step;
+pub mod trainer;
+
+pub use error::{Error, Result};
+pub use method::Method;
+pub use methods::METHODS;
+pub use observer::Observer;
+pub use recipe::{RECIPES, Recipe};
+pub use run_dir::RunDir;
+pub use trainer::{Inputs, Outcome, train};

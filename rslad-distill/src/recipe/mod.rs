@@ -1,0 +1,256 @@
+//! Recipes: everything that decides a run, as TOML.
+//!
+//! There are no defaults in code: a missing key is an error, an unknown one too. What is written beside
+//! the results is the recipe with every change from the command line in it, and its hash names it.
+
+use crate::error::{Error, Result};
+use crate::inner::InnerConfig;
+use crate::keys;
+use crate::method::{Method, Who};
+use crate::methods;
+use crate::schedule::Schedule;
+use rslad_attacks::Linf;
+use rslad_attacks::suite::Suite;
+use rslad_data::Augment;
+use rslad_models::ArchSpec;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::path::Path;
+
+mod embedded;
+pub use embedded::{RECIPES, RecipeEntry};
+
+/// A checked recipe.
+///
+/// # Source
+/// Every quirk of a released code (scale of a divergence, start, view, schedule) is a key that is
+/// always there; the comments in the recipes name the other value and where it comes from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// What the recipe is for, in a sentence.
+    pub about: String,
+    /// The seed of everything random.
+    pub seed: u64,
+    /// The training data.
+    pub data: DataConfig,
+    /// The student's architecture with every option.
+    pub student: ArchSpec,
+    /// The robust teacher, for methods that have one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub teacher: Option<TeacherConfig>,
+    /// The second teacher, for methods that have two.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub second_teacher: Option<TeacherConfig>,
+    /// The method's name and constants.
+    pub method: toml::Table,
+    /// The attack within training, for methods that have one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inner: Option<InnerConfig>,
+    /// The optimizer.
+    pub optim: OptimConfig,
+    /// The learning rate over time.
+    pub schedule: Schedule,
+    /// How the best checkpoint is chosen.
+    pub select: SelectConfig,
+}
+
+/// `[data]` of a recipe.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataConfig {
+    /// A data spec, such as `digits` or `cifar10:DIR`.
+    pub set: String,
+    /// Use the first so many training images; 0 for all.
+    pub limit: usize,
+    /// Images per step.
+    pub batch: usize,
+    /// Random views of the training images.
+    pub augment: Augment,
+}
+
+/// `[teacher]` or `[second_teacher]` of a recipe.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TeacherConfig {
+    /// A checkpoint, or the name of a known teacher.
+    pub file: String,
+}
+
+/// `[optim]` of a recipe: SGD.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OptimConfig {
+    /// The base learning rate.
+    pub lr: f64,
+    /// The momentum.
+    pub momentum: f64,
+    /// The weight decay, of every parameter.
+    pub weight_decay: f64,
+}
+
+/// `[select]` of a recipe.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SelectConfig {
+    /// The suite whose last column decides.
+    pub suite: String,
+    /// Its radius.
+    pub eps: Linf,
+    /// Whose images.
+    pub on: SelectOn,
+    /// Training images that are held out for it; 0 with `on = "test"`.
+    pub hold_out: usize,
+    /// Evaluate after every so many epochs, and after the last.
+    pub every: u64,
+}
+
+/// The images that choose the best checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SelectOn {
+    /// A part of the training set, held out from training. Which part does not depend on the seed.
+    Validation,
+    /// The test set, as the released codes of this field: its own score is then biased upward.
+    Test,
+}
+
+impl Recipe {
+    /// A recipe by name or file, with changes `key.path = value` on top.
+    ///
+    /// # Errors
+    /// When there is none, or it does not say what it must: names key, value and expectation.
+    pub fn load(name_or_file: &str, changes: &[(String, String)]) -> Result<Self> {
+        if let Some(entry) = RECIPES.iter().find(|r| r.name == name_or_file) {
+            return Self::parse(entry.name, entry.text, changes);
+        }
+        let path = Path::new(name_or_file);
+        let text = std::fs::read_to_string(path).map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => Error::Recipe {
+                recipe: name_or_file.into(),
+                message: format!(
+                    "neither a file nor one of the embedded recipes: {}",
+                    RECIPES.iter().map(|r| r.name).collect::<Vec<_>>().join(", ")
+                ),
+            },
+            _ => Error::Io { path: path.into(), source: e },
+        })?;
+        Self::parse(name_or_file, &text, changes)
+    }
+
+    /// A recipe from its text; `origin` names it in errors.
+    ///
+    /// # Errors
+    /// As [`Recipe::load`].
+    pub fn parse(origin: &str, text: &str, changes: &[(String, String)]) -> Result<Self> {
+        let failed = |message: String| Error::Recipe { recipe: origin.into(), message };
+        let syntax = |e: toml::de::Error| failed(format!("not TOML: {}", e.to_string().trim_end()));
+        let mut table: toml::Table = text.parse().map_err(syntax)?;
+        for (key, value) in changes {
+            keys::set(&mut table, key, value).map_err(failed)?;
+        }
+        let recipe: Self = keys::read(&table, "").map_err(failed)?;
+        match recipe.problem() {
+            Some(problem) => Err(failed(problem)),
+            None => Ok(recipe),
+        }
+    }
+
+    /// The recipe as TOML, complete: what is written beside the results and hashed.
+    ///
+    /// # Panics
+    /// Never for a checked recipe: it was read from TOML.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("a recipe read from TOML can be written as TOML")
+    }
+
+    /// The SHA-256 of [`Recipe::to_toml`], in hex.
+    pub fn hash(&self) -> String {
+        Sha256::digest(self.to_toml()).iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// The method.
+    ///
+    /// # Errors
+    /// When its table is not right; never for a checked recipe.
+    pub fn method(&self) -> Result<Box<dyn Method>> {
+        methods::build(&self.method).map_err(|message| Error::Recipe { recipe: "[method]".into(), message })
+    }
+
+    /// What is wrong with it, if anything: key, value, expectation and fix.
+    fn problem(&self) -> Option<String> {
+        let method = match methods::build(&self.method) {
+            Ok(method) => method,
+            Err(problem) => return Some(problem),
+        };
+        let plan = method.plan();
+        self.student
+            .graph()
+            .err()
+            .map(|e| format!("[student] {e}"))
+            .or_else(|| self.part("teacher", self.teacher.is_some(), plan.runs(Who::Teacher)))
+            .or_else(|| {
+                self.part("second_teacher", self.second_teacher.is_some(), plan.runs(Who::SecondTeacher))
+            })
+            .or_else(|| self.part("inner", self.inner.is_some(), plan.is_adversarial()))
+            .or_else(|| self.inner.as_ref().and_then(InnerConfig::problem))
+            .or_else(|| self.schedule.problem())
+            .or_else(|| self.data.problem())
+            .or_else(|| self.optim.problem())
+            .or_else(|| self.select.problem())
+    }
+
+    /// A section is there if and only if the method reads it.
+    fn part(&self, section: &str, given: bool, read: bool) -> Option<String> {
+        let method = self.method["name"].as_str().unwrap_or_default();
+        match (given, read) {
+            (false, true) => Some(format!("`[{section}]` is missing, but method {method} needs it; add it")),
+            (true, false) => {
+                Some(format!("`[{section}]` is given, but method {method} does not read it; remove it"))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl DataConfig {
+    fn problem(&self) -> Option<String> {
+        (!(2..=100_000).contains(&self.batch))
+            .then(|| format!("`data.batch` is {}, expected 2 to 100000", self.batch))
+            .or_else(|| {
+                (self.augment.crop > 64)
+                    .then(|| format!("`data.augment.crop` is {}, expected 0 to 64 pixels", self.augment.crop))
+            })
+    }
+}
+
+impl OptimConfig {
+    fn problem(&self) -> Option<String> {
+        let check = |key: &str, value: f64, ok: bool, expected: &str| {
+            (!ok || !value.is_finite()).then(|| format!("`optim.{key}` is {value}, expected {expected}"))
+        };
+        check("lr", self.lr, self.lr > 0.0, "above 0")
+            .or_else(|| check("momentum", self.momentum, (0.0..1.0).contains(&self.momentum), "0 to below 1"))
+            .or_else(|| check("weight_decay", self.weight_decay, self.weight_decay >= 0.0, "0 or more"))
+    }
+}
+
+impl SelectConfig {
+    fn problem(&self) -> Option<String> {
+        if self.every == 0 {
+            return Some("`select.every` is 0, expected 1 or more epochs".into());
+        }
+        if (self.on == SelectOn::Validation) != (self.hold_out > 0) {
+            return Some(match self.on {
+                SelectOn::Validation => {
+                    "`select.hold_out` is 0, expected the number of training images to hold out, such as 144"
+                        .into()
+                }
+                SelectOn::Test => {
+                    format!("`select.hold_out` is {}, expected 0 with `on = \"test\"`", self.hold_out)
+                }
+            });
+        }
+        Suite::load(&self.suite).err().map(|e| format!("`select.suite`: {e}"))
+    }
+}

@@ -1,0 +1,299 @@
+//! A run from its recipe to its checkpoints: epochs of steps, evaluations, saves; stopped at any step
+//! and continued, it ends with the same bytes.
+
+use crate::error::{Error, Result};
+use crate::method::{Method, Progress};
+use crate::observer::{Beginning, EpochEvent, EvalEvent, Event, Observer, SavedEvent, StepEvent};
+use crate::optim::{Sgd, global_norm};
+use crate::recipe::{Recipe, SelectOn};
+use crate::run_dir::{Metrics, RunDir};
+use crate::state::{self, Best, Position, Sums};
+use crate::step::{Players, StepInput, step};
+use candle_core::Tensor;
+use rslad_attacks::suite::Suite;
+use rslad_attacks::{Draws, Evaluation, Examples, evaluate};
+use rslad_data::{Batch, Dataset, Loader, in_order};
+use rslad_models::checkpoint::Provenance;
+use rslad_models::{Classifier, Frozen, Network};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// What a run learns from.
+pub struct Inputs {
+    /// The images to train on.
+    pub train: Dataset,
+    /// The images that choose the best checkpoint.
+    pub selection: Dataset,
+    /// The teacher.
+    pub teacher: Option<Frozen>,
+    /// The second teacher.
+    pub second_teacher: Option<Frozen>,
+}
+
+/// How a call of [`train`] ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// All epochs are done and `last.safetensors` is there.
+    Finished,
+    /// All epochs had been done before.
+    AlreadyFinished,
+    /// Told to stop: the state is saved, and another call continues.
+    Stopped,
+}
+
+/// Trains the student of a recipe in its directory, from the beginning or from where it was stopped.
+///
+/// `stop` is looked at after every step.
+///
+/// # Errors
+/// When data, teacher and student do not fit, a loss or gradient is not finite, or a file cannot be
+/// read or written.
+pub fn train(
+    recipe: &Recipe,
+    inputs: &Inputs,
+    dir: &RunDir,
+    observer: &mut dyn Observer,
+    stop: &AtomicBool,
+) -> Result<Outcome> {
+    let student = Network::new(&recipe.student, recipe.seed)?;
+    check(recipe, inputs, &student)?;
+    let fresh = Sgd::new(recipe.optim.momentum, recipe.optim.weight_decay);
+    let resumed = state::resume(dir, &student, fresh.clone())?;
+    let (position, sgd) = resumed.unwrap_or_else(|| (Position::start(), fresh));
+    if position.epoch > recipe.schedule.epochs {
+        return Ok(Outcome::AlreadyFinished);
+    }
+    let run = Run {
+        recipe,
+        inputs,
+        dir,
+        student: &student,
+        method: recipe.method()?,
+        loader: Loader::new(&inputs.train, recipe.data.batch, recipe.data.augment, recipe.seed)?,
+        suite: Suite::load(&recipe.select.suite)?,
+        players: Players::new(&student, inputs.teacher.as_ref(), inputs.second_teacher.as_ref())?,
+        sgd,
+        metrics: Metrics::open(dir.file("metrics.jsonl"), position.metrics)?,
+        position,
+    };
+    run.follow(observer, stop)
+}
+
+/// The networks and the data speak of the same classes and channels.
+fn check(recipe: &Recipe, inputs: &Inputs, student: &Network) -> Result<()> {
+    let (classes, [channels, height, width]) = (inputs.train.n_classes(), inputs.train.shape());
+    let graph = student.graph();
+    let teachers = [("teacher", &inputs.teacher), ("second teacher", &inputs.second_teacher)];
+    let mut counts = vec![("data", classes), ("student", graph.n_classes())];
+    counts.extend(teachers.iter().filter_map(|(name, t)| Some((*name, t.as_ref()?.n_classes()))));
+    if counts.iter().any(|(_, n)| *n != classes) {
+        let list: Vec<String> = counts.iter().map(|(name, n)| format!("{name} {n}")).collect();
+        return Err(Error::Mismatch(format!(
+            "class counts differ: {}; set `student.classes`",
+            list.join(", ")
+        )));
+    }
+    if graph.in_channels() != channels {
+        let got = graph.in_channels();
+        return Err(Error::Mismatch(format!(
+            "`student.in_channels` is {got}, but the images of `{}` have {channels}",
+            recipe.data.set
+        )));
+    }
+    let last = inputs.train.len() % recipe.data.batch;
+    let smallest = if last == 0 { recipe.data.batch } else { last };
+    if smallest < 2 {
+        return Err(Error::Mismatch(format!(
+            "the last batch of {} images in steps of {} has one image, too few for batch statistics; change `data.batch`",
+            inputs.train.len(),
+            recipe.data.batch
+        )));
+    }
+    graph.shapes(height, width)?;
+    Ok(())
+}
+
+struct Run<'r> {
+    recipe: &'r Recipe,
+    inputs: &'r Inputs,
+    dir: &'r RunDir,
+    student: &'r Network,
+    method: Box<dyn Method>,
+    loader: Loader<'r>,
+    suite: Suite,
+    players: Players<'r>,
+    sgd: Sgd,
+    metrics: Metrics,
+    position: Position,
+}
+
+impl Run<'_> {
+    fn follow(mut self, observer: &mut dyn Observer, stop: &AtomicBool) -> Result<Outcome> {
+        observer.begin(&Beginning {
+            epochs: self.recipe.schedule.epochs,
+            steps_per_epoch: self.loader.batches_per_epoch() as u64,
+            epoch: self.position.epoch,
+            steps_done: self.position.steps_done,
+        });
+        while self.position.epoch <= self.recipe.schedule.epochs {
+            let epoch = self.position.epoch;
+            let _span = tracing::info_span!("epoch", epoch).entered();
+            for batch in self.loader.epoch(epoch).from_batch(self.position.steps_done as usize) {
+                self.step(&batch?, observer)?;
+                if stop.load(Ordering::Relaxed) {
+                    self.position.metrics = self.metrics.sync()?;
+                    state::save(self.dir, self.student, &self.sgd, &self.position)?;
+                    return Ok(Outcome::Stopped);
+                }
+            }
+            self.end_epoch(observer)?;
+        }
+        Ok(Outcome::Finished)
+    }
+
+    fn step(&mut self, batch: &Batch, observer: &mut dyn Observer) -> Result<()> {
+        let (epoch, number) = (self.position.epoch, self.position.steps_done + 1);
+        let input = StepInput {
+            x: batch.x(),
+            y: batch.y(),
+            ids: batch.ids(),
+            draws: Draws::Keyed { seed: self.recipe.seed, epoch },
+            progress: Progress { epoch, epochs: self.recipe.schedule.epochs },
+        };
+        let out = step(self.method.as_ref(), self.recipe.inner.as_ref(), &mut self.players, &input)?;
+
+        let loss = out.terms.value()?;
+        let grad_norm = global_norm(&out.gradients)?;
+        for (what, value) in [("the loss", loss), ("the gradient", grad_norm)] {
+            if !value.is_finite() {
+                return Err(Error::NotFinite { what: what.into(), epoch, step: number });
+            }
+        }
+        let steps = self.loader.batches_per_epoch() as u64;
+        let lr = self.recipe.schedule.lr(self.recipe.optim.lr, epoch, number, steps);
+        self.sgd.step(self.student.parameters(), &out.gradients, lr)?;
+
+        let terms: BTreeMap<String, f64> =
+            out.terms.means()?.into_iter().map(|(k, v)| (k.to_string(), v)).collect();
+        self.position.sums.add(batch.len() as f64, loss, &terms);
+        self.position.steps_done = number;
+        self.emit(Event::Step(StepEvent { epoch, step: number, lr, loss, terms, grad_norm }), observer)
+    }
+
+    fn end_epoch(&mut self, observer: &mut dyn Observer) -> Result<()> {
+        let (epoch, epochs) = (self.position.epoch, self.recipe.schedule.epochs);
+        let (loss, terms) = std::mem::take(&mut self.position.sums).means();
+        self.emit(Event::Epoch(EpochEvent { epoch, loss, terms }), observer)?;
+        if epoch % self.recipe.select.every == 0 || epoch == epochs {
+            self.evaluate(observer)?;
+        }
+        if epoch == epochs {
+            self.student.save(&self.dir.file("last.safetensors"), &self.provenance("last", epoch))?;
+        }
+        self.position.epoch += 1;
+        self.position.steps_done = 0;
+        let file = state::file_name(&self.position);
+        self.emit(Event::Saved(SavedEvent { epoch, file }), observer)?;
+        self.position.metrics = self.metrics.sync()?;
+        state::save(self.dir, self.student, &self.sgd, &self.position)?;
+        Ok(())
+    }
+
+    /// Evaluates the student and keeps it if it is the best so far.
+    fn evaluate(&mut self, observer: &mut dyn Observer) -> Result<()> {
+        let select = &self.recipe.select;
+        let frozen = self.student.freeze()?;
+        let result =
+            evaluate_on(&frozen, &self.inputs.selection, &self.suite, select.eps, self.recipe.seed, &mut ())?;
+        let column = result.columns.last().ok_or_else(|| Error::Mismatch("a suite has columns".into()))?;
+        let (clean, robust) = (result.clean().share(), column.accuracy().share());
+        let epoch = self.position.epoch;
+        let best = self.position.best.is_none_or(|best| robust > best.robust);
+        if best {
+            self.position.best = Some(Best { epoch, clean, robust });
+            let rule = format!("best {} on {}", select.suite, on_name(select.on));
+            self.student.save(&self.dir.file("best.safetensors"), &self.provenance(&rule, epoch))?;
+        }
+        let n = self.inputs.selection.len();
+        self.emit(Event::Eval(EvalEvent { epoch, on: on_name(select.on), n, clean, robust, best }), observer)
+    }
+
+    fn provenance(&self, selection: &str, epoch: u64) -> Provenance {
+        let mut provenance = Provenance::new();
+        let mut note = |key: &str, value: serde_json::Value| provenance.insert(key.to_string(), value);
+        note("recipe_sha256", self.recipe.hash().into());
+        note("method", self.recipe.method["name"].as_str().into());
+        note("data", self.recipe.data.set.as_str().into());
+        note("seed", self.recipe.seed.into());
+        note("epoch", epoch.into());
+        note("selection", selection.into());
+        note("train_eps", self.recipe.inner.as_ref().map(|inner| inner.eps.to_string()).into());
+        note("eval_eps", self.recipe.select.eps.to_string().into());
+        note("rslad_version", env!("CARGO_PKG_VERSION").into());
+        provenance
+    }
+
+    fn emit(&mut self, event: Event, observer: &mut dyn Observer) -> Result<()> {
+        self.metrics.append(&event)?;
+        event.tell(observer);
+        Ok(())
+    }
+}
+
+impl Sums {
+    fn add(&mut self, images: f64, loss: f64, terms: &BTreeMap<String, f64>) {
+        self.images += images;
+        self.loss += images * loss;
+        for (name, value) in terms {
+            *self.terms.entry(name.clone()).or_default() += images * value;
+        }
+    }
+
+    fn means(self) -> (f64, BTreeMap<String, f64>) {
+        let mean = |sum: f64| sum / self.images;
+        (mean(self.loss), self.terms.into_iter().map(|(name, sum)| (name, mean(sum))).collect())
+    }
+}
+
+fn on_name(on: SelectOn) -> &'static str {
+    match on {
+        SelectOn::Validation => "validation",
+        SelectOn::Test => "test",
+    }
+}
+
+/// The images of an evaluation at a time; the result does not depend on it.
+const EVAL_BATCH: usize = 256;
+
+/// Evaluates a classifier on a data set.
+///
+/// # Errors
+/// When the images do not fit the classifier, or an attack fails.
+pub fn evaluate_on(
+    f: &dyn Classifier,
+    data: &Dataset,
+    suite: &Suite,
+    eps: rslad_attacks::Linf,
+    seed: u64,
+    observer: &mut dyn rslad_attacks::Observer,
+) -> Result<Evaluation> {
+    let batches: Vec<Batch> = in_order(data, EVAL_BATCH)?.collect::<rslad_data::Result<_>>()?;
+    let examples =
+        batches.iter().map(|b| Examples { ids: b.ids().to_vec(), x: b.x().clone(), y: b.y().clone() });
+    Ok(evaluate(f, examples, suite, eps, seed, observer)?)
+}
+
+/// A teacher's clean accuracy on a data set.
+///
+/// # Errors
+/// When the images do not fit.
+pub fn clean_accuracy(f: &dyn Classifier, data: &Dataset) -> Result<f64> {
+    let mut correct = 0;
+    for batch in in_order(data, EVAL_BATCH)? {
+        let batch = batch?;
+        let predicted: Tensor = f.logits(batch.x())?.argmax(1)?;
+        let hits = predicted.eq(batch.y())?.to_dtype(candle_core::DType::U32)?.sum_all()?;
+        correct += hits.to_scalar::<u32>()?;
+    }
+    Ok(f64::from(correct) / data.len() as f64)
+}

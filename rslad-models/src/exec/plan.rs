@@ -1,0 +1,251 @@
+//! A program for one image size: where every number lies and which pixels every step walks over.
+
+use super::backward::{self, Move};
+use super::program::{Kind, Mode, Program};
+use crate::error::Result;
+use crate::graph::{Graph, Pad};
+use crate::kernels::conv::{Sweep, phases};
+use crate::kernels::{Layout, Window};
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+/// A program with its places.
+#[derive(Debug)]
+pub(super) struct Plan {
+    /// Of each value.
+    pub(super) layouts: Vec<Layout>,
+    /// Of each step; empty for those that are no convolution.
+    pub(super) sweeps: Vec<Sweeps>,
+    pub(super) moves: Vec<Move>,
+    /// The buffer of each value when only the logits are wanted.
+    pub(super) forward: Slots,
+    /// The buffer of each value when all of them are kept for a way back.
+    pub(super) kept: Slots,
+    /// The buffer of each gradient.
+    pub(super) gradients: Slots,
+    /// Multiply-adds of a forward of one image.
+    pub(super) multiply_adds: u64,
+    spare: Mutex<Vec<Workspace>>,
+}
+
+/// The walks of a convolution.
+#[derive(Debug, Default)]
+pub(super) struct Sweeps {
+    pub(super) forward: Option<Sweep>,
+    pub(super) backward: Vec<Sweep>,
+}
+
+impl Plan {
+    pub(super) fn new(graph: &Graph, program: &Program, height: usize, width: usize) -> Result<Self> {
+        let layouts = layouts(graph, program, height, width)?;
+        let moves = backward::moves(program);
+        let sweeps = program.steps.iter().map(|step| match step.kind {
+            Kind::Conv(conv) => Sweeps::new(&conv.window, &layouts[step.source], &layouts[step.target]),
+            Kind::Depthwise(conv) => {
+                Sweeps::new(&conv.window, &layouts[step.source], &layouts[step.target]).depthwise()
+            }
+            _ => Sweeps::default(),
+        });
+        Ok(Self {
+            sweeps: sweeps.collect(),
+            forward: Slots::assign(&layouts, &value_lives(program)),
+            kept: Slots::one_each(&layouts),
+            gradients: Slots::assign(&layouts, &gradient_lives(program, &moves)),
+            multiply_adds: graph.macs(height, width)?,
+            layouts,
+            moves,
+            spare: Mutex::default(),
+        })
+    }
+
+    /// Bytes of the largest value of one image.
+    pub(super) fn largest(&self) -> usize {
+        4 * self.layouts.iter().map(Layout::image).max().unwrap_or(1)
+    }
+
+    /// Buffers for `images` images: a spare set, or a new one.
+    pub(super) fn workspace(&self, images: usize, keep: Keep) -> Workspace {
+        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        let fits = |w: &Workspace| w.keep == keep && w.images >= images;
+        if let Some(i) = spare.iter().position(fits) {
+            return spare.swap_remove(i);
+        }
+        spare.retain(|w| w.keep != keep || fits(w)); // batches have grown
+        drop(spare);
+        let (values, gradients) = match keep {
+            Keep::Logits => (self.forward.buffers(images), Vec::new()),
+            Keep::Values => (self.kept.buffers(images), self.gradients.buffers(images)),
+        };
+        Workspace { keep, images, values, gradients, sums: Vec::new() }
+    }
+
+    /// Keeps buffers for the next call.
+    pub(super) fn give_back(&self, workspaces: impl IntoIterator<Item = Workspace>) {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner).extend(workspaces);
+    }
+}
+
+/// What a workspace is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Keep {
+    /// A forward alone.
+    Logits,
+    /// A forward and the way back.
+    Values,
+}
+
+/// The buffers that some images go through the network in. Borders are zero from the start.
+#[derive(Debug)]
+pub(super) struct Workspace {
+    keep: Keep,
+    images: usize,
+    pub(super) values: Vec<Vec<f32>>,
+    pub(super) gradients: Vec<Vec<f32>>,
+    /// Sums over the pixels of each image, for batch statistics.
+    #[allow(dead_code)] // for train mode
+    pub(super) sums: Vec<f32>,
+}
+
+impl Sweeps {
+    fn new(window: &Window, source: &Layout, target: &Layout) -> Self {
+        let backward =
+            phases(window).into_iter().map(|phase| Sweep::backward(window, &phase, target, source));
+        Self { forward: Some(Sweep::forward(window, source, target)), backward: backward.collect() }
+    }
+
+    /// Whole pixels are read, not only the channels that mean something.
+    fn depthwise(mut self) -> Self {
+        for sweep in self.forward.iter_mut().chain(&mut self.backward) {
+            sweep.depth = sweep.target_stride;
+        }
+        self
+    }
+}
+
+/// The layout of every value. Values of one size get one border, the widest that any step needs there,
+/// so tensors that are added or compared lie alike.
+fn layouts(graph: &Graph, program: &Program, height: usize, width: usize) -> Result<Vec<Layout>> {
+    let shapes = graph.shapes(height, width)?;
+    let size = |value: usize| {
+        let [_, h, w] = shapes[program.values[value].node];
+        (h, w)
+    };
+    let mut borders: HashMap<(usize, usize), Pad> = HashMap::new();
+    let mut need = |size, pad| {
+        let border = borders.entry(size).or_insert(Pad::all(0));
+        *border = Window::widest(*border, pad);
+    };
+    for step in &program.steps {
+        if let Kind::Conv(conv) | Kind::Depthwise(conv) = step.kind {
+            let (source, target) = (size(step.source), size(step.target));
+            need(source, conv.window.pad);
+            need(target, conv.window.backward_border(source, target));
+        }
+    }
+    let layout = |(i, value): (usize, &super::program::Value)| {
+        let (height, width) = size(i);
+        let border = borders.get(&(height, width)).copied().unwrap_or(Pad::all(0));
+        Layout { height, width, channels: value.channels, border }
+    };
+    Ok(program.values.iter().enumerate().map(layout).collect())
+}
+
+/// Buffers shared by tensors that are never alive together. Only tensors of one shape share, so a
+/// border stays zero for good.
+#[derive(Debug)]
+pub(super) struct Slots {
+    /// The buffer of each tensor.
+    pub(super) of: Vec<usize>,
+    images: Vec<usize>, // floats an image takes in each buffer
+}
+
+/// First and last moment at which a tensor is needed; none for a tensor that never is.
+type Life = Option<(usize, usize)>;
+
+impl Slots {
+    fn one_each(layouts: &[Layout]) -> Self {
+        Self { of: (0..layouts.len()).collect(), images: layouts.iter().map(Layout::image).collect() }
+    }
+
+    fn assign(layouts: &[Layout], lives: &[Life]) -> Self {
+        let mut order: Vec<usize> = (0..lives.len()).filter(|&i| lives[i].is_some()).collect();
+        order.sort_by_key(|&i| lives[i]);
+        let mut slots: Vec<(Layout, usize)> = Vec::new(); // shape, last moment in use
+        let mut of = vec![0; lives.len()];
+        for i in order {
+            let Some((first, last)) = lives[i] else { continue };
+            let alike = |l: &Layout| Layout { channels: l.stride(), ..*l };
+            let free = slots.iter().position(|(shape, busy)| *shape == alike(&layouts[i]) && *busy < first);
+            of[i] = free.unwrap_or(slots.len());
+            match free {
+                Some(slot) => slots[slot].1 = last,
+                None => slots.push((alike(&layouts[i]), last)),
+            }
+        }
+        Self { of, images: slots.iter().map(|(shape, _)| shape.image()).collect() }
+    }
+
+    fn buffers(&self, images: usize) -> Vec<Vec<f32>> {
+        self.images.iter().map(|image| vec![0.0; image * images]).collect()
+    }
+}
+
+/// From the step that writes a value to the last that reads it.
+fn value_lives(program: &Program) -> Vec<Life> {
+    let mut lives: Vec<Life> = vec![None; program.values.len()];
+    lives[0] = Some((0, 0));
+    for (i, step) in program.steps.iter().enumerate() {
+        lives[step.target] = Some((i, i));
+        for read in std::iter::once(step.source).chain(step.add) {
+            lives[read] = lives[read].map(|(first, _)| (first, i));
+        }
+    }
+    let end = program.steps.len();
+    if let Some(Some((_, last))) = lives.last_mut() {
+        *last = end;
+    }
+    lives
+}
+
+/// From the move that first writes a gradient to the last that touches it. The logits' gradient comes
+/// before all moves and the images' is read after them.
+fn gradient_lives(program: &Program, moves: &[Move]) -> Vec<Life> {
+    let mut lives: Vec<Life> = vec![None; program.values.len()];
+    let last = lives.len() - 1;
+    let mut touch = |gradient: usize, now: usize| {
+        let life = lives[gradient].get_or_insert((now, now));
+        life.1 = now;
+    };
+    touch(last, 0);
+    for (i, go) in moves.iter().enumerate() {
+        go.reads().into_iter().for_each(|g| touch(g, i + 1));
+        touch(go.target(program), i + 1);
+    }
+    touch(0, moves.len() + 1);
+    lives
+}
+
+/// Plans of a program by image size, made when a size is first seen.
+#[derive(Debug)]
+pub(super) struct Plans {
+    pub(super) program: Program,
+    plans: Mutex<HashMap<(usize, usize), std::sync::Arc<Plan>>>,
+}
+
+impl Plans {
+    /// `None` when the graph has an op without a kernel.
+    pub(super) fn new(graph: &Graph, mode: Mode) -> Option<Self> {
+        Some(Self { program: Program::lower(graph, mode)?, plans: Mutex::default() })
+    }
+
+    /// The plan for images of this size.
+    pub(super) fn get(&self, graph: &Graph, height: usize, width: usize) -> Result<std::sync::Arc<Plan>> {
+        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(plan) = plans.get(&(height, width)) {
+            return Ok(plan.clone());
+        }
+        let plan = std::sync::Arc::new(Plan::new(graph, &self.program, height, width)?);
+        plans.insert((height, width), plan.clone());
+        Ok(plan)
+    }
+}

@@ -1,0 +1,155 @@
+//! The register-blocked direct convolution: a block of pixels times a panel of channels stays in
+//! registers while taps and input channels stream by.
+
+use super::{Panels, Sweep};
+use crate::kernels::epilogue::{Epilogue, Raw};
+use crate::kernels::simd::{Isa, Kernel, Platform, Simd, launch};
+
+/// Weights up to this size stay in the second-level cache while images pass.
+const CACHED_WEIGHTS: usize = 768 << 10;
+/// Images are taken in batches of about this many source bytes when the weights stay cached.
+const SOURCE_BATCH: usize = 128 << 10;
+
+/// `images` images of a sweep: every target pixel becomes the epilogue of its sum over taps and depth.
+///
+/// Each sum runs tap by tap, channel by channel, so it does not depend on its neighbors.
+///
+/// # Panics
+/// When the slices are too short for the sweep, or the weights are of another shape.
+pub(crate) fn direct(
+    isa: Isa,
+    sweep: &Sweep,
+    weights: &Panels,
+    images: usize,
+    source: &[f32],
+    target: &mut [f32],
+    epilogue: &Epilogue<'_>,
+) {
+    sweep.check(images, source.len(), target.len());
+    let panels: usize = weights.widths.iter().sum();
+    assert_eq!((weights.taps, weights.depth, panels), (sweep.taps.len(), sweep.depth, sweep.target_stride));
+    let to = target.as_mut_ptr();
+    let raw = epilogue.raw(to, images * sweep.target_image, sweep.target_stride);
+    let kernel = Direct { sweep, weights, images, source: source.as_ptr(), target: to, epilogue: raw };
+    // SAFETY: `check` found every read and write inside; the weights were just compared; the epilogue's
+    // tensors cover the target.
+    unsafe { launch(isa, kernel) }
+}
+
+struct Direct<'a> {
+    sweep: &'a Sweep,
+    weights: &'a Panels,
+    images: usize,
+    source: *const f32,
+    target: *mut f32,
+    epilogue: Raw,
+}
+
+impl Kernel for Direct<'_> {
+    #[inline(always)]
+    unsafe fn run<P: Platform>(self) {
+        let cached = self.weights.bytes() <= CACHED_WEIGHTS;
+        let batch = if cached { SOURCE_BATCH / (4 * self.sweep.source_image) } else { self.images };
+        let mut first = 0;
+        while first < self.images {
+            let count = batch.clamp(1, self.images - first);
+            // SAFETY: the promise of `direct`, for fewer images.
+            unsafe { self.all_panels::<P>(first, count) };
+            first += count;
+        }
+    }
+}
+
+impl Direct<'_> {
+    #[inline(always)]
+    unsafe fn all_panels<P: Platform>(&self, first: usize, count: usize) {
+        let (mut weights, mut channel) = (self.weights.data.as_ptr(), 0);
+        for &width in &self.weights.widths {
+            // SAFETY: the panels lie one after the other; each arm's block is as wide as the panel.
+            unsafe {
+                match (width / P::Wide::LANES, P::REGISTERS) {
+                    (2, 32) => self.panel::<P::Wide, 8, 2>(first, count, weights, channel),
+                    (2, 16) => self.panel::<P::Wide, 6, 2>(first, count, weights, channel),
+                    (2, _) => self.panel::<P::Wide, 2, 2>(first, count, weights, channel),
+                    (1, 8) => self.panel::<P::Wide, 4, 1>(first, count, weights, channel),
+                    (1, _) => self.panel::<P::Wide, 8, 1>(first, count, weights, channel),
+                    _ => self.panel::<P::Narrow, 8, 1>(first, count, weights, channel),
+                }
+                weights = weights.add(self.weights.taps * self.weights.depth * width);
+            }
+            channel += width;
+        }
+    }
+
+    /// Panel `V` vectors wide, `M` pixels at a time.
+    #[inline(always)]
+    unsafe fn panel<S: Simd, const M: usize, const V: usize>(
+        &self,
+        first: usize,
+        count: usize,
+        weights: *const f32,
+        channel: usize,
+    ) {
+        let mut walk = self.sweep.walk(first);
+        let mut rest = count * self.sweep.sources.len();
+        while rest > 0 {
+            let n = M.min(rest);
+            let (mut from, mut to) = ([self.source; M], [0; M]);
+            for m in 0..n {
+                let (source, target) = walk.step();
+                // SAFETY: `check` found the reads of this pixel inside the source.
+                from[m] = unsafe { self.source.add(source) };
+                to[m] = target + channel;
+            }
+            let repeated = from[0];
+            from[n..].fill(repeated); // a last short block repeats a pixel and drops the copies
+            // SAFETY: the offsets were checked, and the panel holds taps * depth rows of V vectors.
+            unsafe {
+                let mut block = [[S::splat(0.0); V]; M];
+                sums(&from, &self.sweep.taps, self.sweep.depth, weights, &mut block);
+                for (sums, &to) in block.iter().zip(&to).take(n) {
+                    for (v, &sum) in sums.iter().enumerate() {
+                        let c = v * S::LANES;
+                        self.epilogue.apply(sum, channel + c, to + c).store(self.target.add(to + c));
+                    }
+                }
+            }
+            rest -= n;
+        }
+    }
+}
+
+/// The sums of `M` pixels over all taps and channels. They stay in registers as long as no index into
+/// the accumulators depends on data; so the result goes through memory at the very end.
+#[inline(always)]
+unsafe fn sums<S: Simd, const M: usize, const V: usize>(
+    from: &[*const f32; M],
+    taps: &[usize],
+    depth: usize,
+    mut weights: *const f32,
+    out: &mut [[S; V]; M],
+) {
+    // SAFETY: the caller's promise: `depth` floats behind every tap of every pixel, and as many rows of
+    // weights as there are taps and channels.
+    unsafe {
+        let mut sums = [[S::splat(0.0); V]; M];
+        for &tap in taps {
+            let pixel: [*const f32; M] = std::array::from_fn(|m| from[m].add(tap));
+            for d in 0..depth {
+                let row: [S; V] = std::array::from_fn(|v| S::load(weights.add(v * S::LANES)));
+                weights = weights.add(V * S::LANES);
+                for m in 0..M {
+                    let x = S::splat(*pixel[m].add(d));
+                    for v in 0..V {
+                        sums[m][v] = x.mul_add(row[v], sums[m][v]);
+                    }
+                }
+            }
+        }
+        for m in 0..M {
+            for v in 0..V {
+                std::ptr::write(&raw mut out[m][v], sums[m][v]);
+            }
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! What happens to each pixel by itself: scale and shift, Swish, sums, and their derivatives.
+
+use super::epilogue::{Epilogue, Raw};
+use super::layout::Layout;
+use super::simd::{Isa, Kernel, Platform, Simd, launch};
+
+/// The smooth part of a pointwise step; the rectifier belongs to the [`Epilogue`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Curve {
+    Identity,
+    Silu,
+}
+
+/// `curve(scale * x + shift)`, with one scale and one shift per stored channel.
+#[derive(Clone, Copy)]
+pub(crate) struct Affine<'a> {
+    pub(crate) scale: &'a [f32],
+    pub(crate) shift: &'a [f32],
+    pub(crate) curve: Curve,
+}
+
+/// A scale, a shift and a curve for every pixel.
+///
+/// # Panics
+/// When a slice is too short for `images` images of the layout.
+pub(crate) fn affine(
+    isa: Isa,
+    layout: &Layout,
+    images: usize,
+    source: &[f32],
+    by: Affine<'_>,
+    target: &mut [f32],
+    epilogue: &Epilogue<'_>,
+) {
+    let pointers =
+        Pointers::new(layout, images, [source, source], [by.scale, by.shift, by.shift], target, epilogue);
+    // SAFETY: `Pointers::new` checked the lengths.
+    unsafe {
+        match by.curve {
+            Curve::Identity => launch(isa, Step::<0>(pointers)),
+            Curve::Silu => launch(isa, Step::<1>(pointers)),
+        }
+    }
+}
+
+/// The way back through `silu(scale * x + shift)`, whatever the curve says: its derivative by `x`, times
+/// `gradient`.
+///
+/// # Panics
+/// As [`affine`].
+pub(crate) fn silu_backward(
+    isa: Isa,
+    layout: &Layout,
+    images: usize,
+    [source, gradient]: [&[f32]; 2],
+    by: Affine<'_>,
+    target: &mut [f32],
+    epilogue: &Epilogue<'_>,
+) {
+    let pointers =
+        Pointers::new(layout, images, [source, gradient], [by.scale, by.shift, by.shift], target, epilogue);
+    // SAFETY: `Pointers::new` checked the lengths.
+    unsafe { launch(isa, Step::<2>(pointers)) }
+}
+
+/// `a * x + b * y + c`, with one `[a, b, c]` per stored channel.
+///
+/// # Panics
+/// As [`affine`].
+pub(crate) fn combine(
+    isa: Isa,
+    layout: &Layout,
+    images: usize,
+    sources: [&[f32]; 2],
+    factors: [&[f32]; 3],
+    target: &mut [f32],
+    epilogue: &Epilogue<'_>,
+) {
+    let pointers = Pointers::new(layout, images, sources, factors, target, epilogue);
+    // SAFETY: `Pointers::new` checked the lengths.
+    unsafe { launch(isa, Step::<3>(pointers)) }
+}
+
+/// The arguments of a step, checked.
+struct Pointers<'a> {
+    layout: &'a Layout,
+    images: usize,
+    sources: [*const f32; 2],
+    factors: [*const f32; 3],
+    target: *mut f32,
+    epilogue: Raw,
+}
+
+impl<'a> Pointers<'a> {
+    fn new(
+        layout: &'a Layout,
+        images: usize,
+        sources: [&[f32]; 2],
+        factors: [&[f32]; 3],
+        target: &mut [f32],
+        epilogue: &Epilogue<'_>,
+    ) -> Self {
+        let len = images * layout.image();
+        assert!(target.len() >= len && sources.iter().all(|s| s.len() >= len), "slices hold all images");
+        assert!(factors.iter().all(|f| f.len() >= layout.stride()), "factors for every stored channel");
+        let to = target.as_mut_ptr();
+        Self {
+            layout,
+            images,
+            sources: sources.map(<[f32]>::as_ptr),
+            factors: factors.map(<[f32]>::as_ptr),
+            target: to,
+            epilogue: epilogue.raw(to, len, layout.stride()),
+        }
+    }
+}
+
+/// 0: affine, 1: affine and Swish, 2: back through 1, 3: a combination of two tensors.
+struct Step<'a, const KIND: u8>(Pointers<'a>);
+
+impl<const KIND: u8> Kernel for Step<'_, KIND> {
+    #[inline(always)]
+    unsafe fn run<P: Platform>(self) {
+        // SAFETY: the promise of `launch`; the vector divides the pixel.
+        unsafe {
+            if self.0.layout.stride().is_multiple_of(P::Wide::LANES) {
+                self.pixels::<P::Wide>();
+            } else {
+                self.pixels::<P::Narrow>();
+            }
+        }
+    }
+}
+
+impl<const KIND: u8> Step<'_, KIND> {
+    #[inline(always)]
+    unsafe fn pixels<S: Simd>(&self) {
+        let p = &self.0;
+        let stride = p.layout.stride();
+        for image in 0..p.images {
+            for row in p.layout.rows() {
+                let first = image * p.layout.image() + row;
+                for pixel in 0..p.layout.width {
+                    for channel in (0..stride).step_by(S::LANES) {
+                        let at = first + pixel * stride + channel;
+                        // SAFETY: `at` is inside an image, `channel` inside a pixel.
+                        unsafe {
+                            let value = self.value::<S>(at, channel);
+                            p.epilogue.apply(value, channel, at).store(p.target.add(at));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn value<S: Simd>(&self, at: usize, channel: usize) -> S {
+        let p = &self.0;
+        // SAFETY: the caller's promise.
+        unsafe {
+            let [a, b, c] = [0, 1, 2].map(|i| S::load(p.factors[i].add(channel)));
+            let [x, y] = [0, 1].map(|i| S::load(p.sources[i].add(at)));
+            match KIND {
+                0 => x.mul_add(a, b),
+                1 => {
+                    let u = x.mul_add(a, b);
+                    u.mul(u.sigmoid())
+                }
+                2 => {
+                    let (u, one) = (x.mul_add(a, b), S::splat(1.0));
+                    let s = u.sigmoid();
+                    let slope = s.mul(u.mul_add(one.sub(s), one)); // s (1 + u (1 - s))
+                    y.mul(a).mul(slope)
+                }
+                _ => x.mul_add(a, y.mul_add(b, c)),
+            }
+        }
+    }
+}
