@@ -4,7 +4,7 @@ use super::backward::{self, Move};
 use super::program::{Kind, Mode, Program};
 use crate::error::Result;
 use crate::graph::{Graph, Pad};
-use crate::kernels::conv::{Sweep, phases};
+use crate::kernels::conv::{Sweep, Tiles, phases, tile_border};
 use crate::kernels::{Layout, Window};
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -33,6 +33,8 @@ pub(super) struct Plan {
 pub(super) struct Sweeps {
     pub(super) forward: Option<Sweep>,
     pub(super) backward: Vec<Sweep>,
+    /// Forward and backward, where Winograd's algorithm runs.
+    pub(super) tiles: [Option<Tiles>; 2],
 }
 
 impl Plan {
@@ -40,7 +42,10 @@ impl Plan {
         let layouts = layouts(graph, program, height, width)?;
         let moves = backward::moves(program);
         let sweeps = program.steps.iter().map(|step| match step.kind {
-            Kind::Conv(conv) => Sweeps::new(&conv.window, &layouts[step.source], &layouts[step.target]),
+            Kind::Conv(conv) => {
+                let ends = [&layouts[step.source], &layouts[step.target]];
+                Sweeps::new(&conv.window, ends[0], ends[1]).with_tiles(program.winograd(step), ends)
+            }
             Kind::Depthwise(conv) => {
                 Sweeps::new(&conv.window, &layouts[step.source], &layouts[step.target]).depthwise()
             }
@@ -117,7 +122,20 @@ impl Sweeps {
     fn new(window: &Window, source: &Layout, target: &Layout) -> Self {
         let backward =
             phases(window).into_iter().map(|phase| Sweep::backward(window, &phase, target, source));
-        Self { forward: Some(Sweep::forward(window, source, target)), backward: backward.collect() }
+        Self {
+            forward: Some(Sweep::forward(window, source, target)),
+            backward: backward.collect(),
+            ..Self::default()
+        }
+    }
+
+    fn with_tiles(mut self, pads: Option<[Pad; 2]>, [source, target]: [&Layout; 2]) -> Self {
+        let Some(pads) = pads else { return self };
+        let tiles = |pad, from: &Layout, to| {
+            tile_border(pad, (from.height, from.width)).map(|_| Tiles::new(pad, from, to))
+        };
+        self.tiles = [tiles(pads[0], source, target), tiles(pads[1], target, source)];
+        self
     }
 
     /// Whole pixels are read, not only the channels that mean something.
@@ -147,6 +165,11 @@ fn layouts(graph: &Graph, program: &Program, height: usize, width: usize) -> Res
             let (source, target) = (size(step.source), size(step.target));
             need(source, conv.window.pad);
             need(target, conv.window.backward_border(source, target));
+            let [forward, backward] = program
+                .winograd(step)
+                .map_or([None; 2], |pads| [tile_border(pads[0], source), tile_border(pads[1], target)]);
+            forward.into_iter().for_each(|border| need(source, border));
+            backward.into_iter().for_each(|border| need(target, border));
         }
     }
     let layout = |(i, value): (usize, &super::program::Value)| {

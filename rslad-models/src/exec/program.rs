@@ -52,6 +52,23 @@ pub(super) struct Conv {
     pub(super) window: Window,
 }
 
+impl Conv {
+    /// The padding forward and backward when Winograd's algorithm pays for these channels: enough of
+    /// them for its transforms, and weights (four times the plain ones) that do not crowd the caches.
+    pub(super) fn winograd(&self, inputs: usize, outputs: usize) -> Option<[Pad; 2]> {
+        let Window { kernel, stride, pad } = self.window;
+        let enough = inputs.min(outputs) >= 32 && inputs * outputs <= 320 * 320;
+        let rest = |side: usize| 2_usize.checked_sub(side);
+        let backward = Pad {
+            left: rest(pad.left)?,
+            right: rest(pad.right)?,
+            top: rest(pad.top)?,
+            bottom: rest(pad.bottom)?,
+        };
+        (kernel == 3 && stride == 1 && enough).then_some([pad, backward])
+    }
+}
+
 /// Where a scale and a shift come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scale {
@@ -79,6 +96,12 @@ pub(super) struct Program {
 }
 
 impl Program {
+    /// The padding of a step that may use Winograd's algorithm, forward and backward.
+    pub(super) fn winograd(&self, step: &Step) -> Option<[Pad; 2]> {
+        let Kind::Conv(conv) = step.kind else { return None };
+        conv.winograd(self.values[step.source].channels, self.values[step.target].channels)
+    }
+
     /// The steps of a graph, or `None` when an op of it has no kernel (groups other than 1 and the
     /// number of channels).
     pub(super) fn lower(graph: &Graph, mode: Mode) -> Option<Self> {

@@ -4,7 +4,7 @@ use super::backward::{Close, Earlier, Move};
 use super::plan::{Buffers, Hold, Plan};
 use super::program::{Kind, Program, Step};
 use super::weights::{Numbers, Weights};
-use crate::kernels::conv::direct;
+use crate::kernels::conv::{direct, winograd};
 use crate::kernels::depthwise::depthwise;
 use crate::kernels::pointwise::{Affine, Curve, affine, combine, silu_backward};
 use crate::kernels::{Add, Epilogue, Isa, Layout, Rectify, pool};
@@ -104,7 +104,13 @@ impl Runner<'_> {
         let rectify = if self.program.values[step.target].rectified { Rectify::Forward } else { Rectify::No };
         let end = |bias| Epilogue { bias, add, rectify };
         let [from, to] = self.ends(step);
-        match (step.kind, &self.weights.steps[i], &self.plan.sweeps[i].forward) {
+        let sweeps = &self.plan.sweeps[i];
+        match (step.kind, &self.weights.steps[i], &sweeps.forward) {
+            (Kind::Conv(_), Numbers::Conv { winograd: Some([panels, _]), bias, .. }, _)
+                if let Some(tiles) = &sweeps.tiles[0] =>
+            {
+                winograd(self.isa, tiles, panels, n, source, target, &end(bias.as_deref()));
+            }
             (Kind::Conv(_), Numbers::Conv { forward, bias, .. }, Some(sweep)) => {
                 direct(self.isa, sweep, forward, n, source, target, &end(bias.as_deref()));
             }
@@ -145,6 +151,11 @@ impl Runner<'_> {
         let [layout, output] = self.ends(step);
         let sweeps = &self.plan.sweeps[i].backward;
         match (step.kind, &self.weights.steps[i]) {
+            (Kind::Conv(_), Numbers::Conv { winograd: Some([_, panels]), .. })
+                if let Some(tiles) = &self.plan.sweeps[i].tiles[1] =>
+            {
+                winograd(self.isa, tiles, panels, n, dy, target, &end);
+            }
             (Kind::Conv(_), Numbers::Conv { backward, .. }) => {
                 for (sweep, panels) in sweeps.iter().zip(backward) {
                     direct(self.isa, sweep, panels, n, dy, target, &end);

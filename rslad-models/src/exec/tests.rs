@@ -41,11 +41,13 @@ struct Case {
 }
 
 fn part() -> impl Strategy<Value = Part> {
-    let window = || (1..=5usize, 1..=3usize, [0..=2usize, 0..=2usize, 0..=2usize, 0..=2usize]);
+    let sides = || [0..=2usize, 0..=2usize, 0..=2usize, 0..=2usize];
+    let window = || (1..=5usize, 1..=3usize, sides());
     let channels = prop_oneof![1..=40usize, Just(8), Just(16), Just(32)];
     prop_oneof![
         4 => (channels, window()).prop_map(|(out, (kernel, stride, pad))| Part::Conv { out, kernel, stride, pad }),
         4 => (1..=40usize).prop_map(|out| Part::Conv { out, kernel: 3, stride: 1, pad: [1; 4] }),
+        2 => sides().prop_map(|pad| Part::Conv { out: 33, kernel: 3, stride: 1, pad }),
         2 => window().prop_map(|(kernel, stride, pad)| Part::Depthwise { kernel, stride, pad }),
         4 => Just(Part::Norm),
         4 => Just(Part::Relu),
@@ -131,6 +133,7 @@ fn linear_objective(n: usize, classes: usize) -> impl Objective {
     let weights = drawn(&[n, classes], 3, "objective");
     ClosureObjective(move |rows: &[u32], logits: &Tensor| {
         let weights = weights.index_select(&Tensor::new(rows, &Device::Cpu)?, 0)?;
+        let weights = weights.to_dtype(logits.dtype())?;
         Ok((logits * weights)?.sum(D::Minus1)?)
     })
 }
@@ -144,7 +147,7 @@ fn isas() -> impl Iterator<Item = Isa> {
 }
 
 fn values(t: &Tensor) -> Vec<f32> {
-    t.flatten_all().unwrap().to_vec1().unwrap()
+    t.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1().unwrap()
 }
 
 fn bits(t: &Tensor) -> Vec<u32> {
@@ -176,6 +179,26 @@ proptest! {
             prop_assert_eq!(bits(&ours.logits), bits(&logits), "{:?}", isa);
             prop_assert!(error(&ours.loss, &truth.loss) < 1e-4, "{isa:?} loss");
             prop_assert!(error(&ours.dx, &truth.dx) < 2e-5, "{isa:?} gradient: {}", error(&ours.dx, &truth.dx));
+        }
+    }
+
+    #[test]
+    fn wide_convolutions_equal_the_reference(
+        height in 3..=14usize, width in 3..=14usize, pad in [0..=2usize, 0..=2usize, 0..=2usize, 0..=2usize],
+        out in 32..=50usize, seed in any::<u64>(),
+    ) {
+        let conv = |out, pad| Part::Conv { out, kernel: 3, stride: 1, pad };
+        let parts = vec![conv(35, [1; 4]), Part::Relu, conv(out, pad), Part::Norm, conv(40, pad), Part::Add(1)];
+        let case = Case { parts, normalized: None, images: [3, 2, height, width], classes: 5, seed };
+        let network = case.network();
+        let reference = Frozen::with_engine(&network, engine(Executor::Reference, 1)).unwrap();
+        let objective = linear_objective(3, 5);
+        let truth = reference.gradient(&case.x(), &objective).unwrap();
+        for isa in isas() {
+            let plan = Frozen::with_engine(&network, engine(Executor::Plan(isa), 1)).unwrap();
+            let ours = plan.gradient(&case.x(), &objective).unwrap();
+            let errors = [error(&ours.logits, &truth.logits), error(&ours.dx, &truth.dx)];
+            prop_assert!(errors.iter().all(|e| *e < 2e-5), "{isa:?}: {errors:?}");
         }
     }
 
@@ -260,9 +283,18 @@ struct TrainStep {
 
 impl TrainStep {
     fn run(case: &Case, engine: Engine) -> crate::Result<Self> {
-        let (network, x) = (case.network(), case.x());
-        let dlogits = drawn(&[case.images[0], case.classes], 5, "dlogits");
-        let mut training = Training::with_engine(&network, engine);
+        Self::of(&case.network(), case, engine)
+    }
+
+    /// The reference in double precision.
+    fn truth(case: &Case) -> crate::Result<Self> {
+        Self::of(&case.network().in_double_precision()?, case, engine(Executor::Reference, 1))
+    }
+
+    fn of(network: &Network, case: &Case, engine: Engine) -> crate::Result<Self> {
+        let x = case.x().to_dtype(network.dtype())?;
+        let dlogits = drawn(&[case.images[0], case.classes], 5, "dlogits").to_dtype(network.dtype())?;
+        let mut training = Training::with_engine(network, engine);
         let first = training.forward(&x)?;
         let pass = training.forward(&(&x * 0.9)?)?; // two are alive
         let logits = pass.logits().clone();
@@ -308,10 +340,13 @@ proptest! {
 
     #[test]
     fn training_plans_equal_the_reference(case in train_case()) {
-        let truth = TrainStep::run(&case, engine(Executor::Reference, 1)).unwrap();
+        let truth = TrainStep::truth(&case).unwrap();
+        // Statistics over few values lose digits, in the reference too.
+        let reference = TrainStep::run(&case, engine(Executor::Reference, 1)).unwrap().errors(&truth);
         for isa in isas() {
             let errors = TrainStep::run(&case, engine(Executor::Plan(isa), 2)).unwrap().errors(&truth);
-            prop_assert!(errors.iter().all(|e| *e < 2e-5), "{isa:?}: {errors:?}");
+            let good = errors.iter().zip(&reference).all(|(e, r)| *e < 2e-5_f32.max(10.0 * r));
+            prop_assert!(good, "{isa:?}: {errors:?}, reference {reference:?}");
         }
     }
 

@@ -8,8 +8,10 @@ mod direct;
 mod pack;
 mod sweep;
 mod weight_gradient;
+mod winograd;
 
 pub(crate) use direct::direct;
 pub(crate) use pack::{Panels, panel_widths};
 pub(crate) use sweep::{Sweep, phases};
 pub(crate) use weight_gradient::{WeightSums, weight_gradient};
+pub(crate) use winograd::{Tiles, tile_border, transformed, winograd};

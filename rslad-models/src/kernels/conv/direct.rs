@@ -53,34 +53,62 @@ impl Kernel for Direct<'_> {
         let mut first = 0;
         while first < self.images {
             let count = batch.clamp(1, self.images - first);
+            let images = Images { direct: &self, first, count };
             // SAFETY: the promise of `direct`, for fewer images.
-            unsafe { self.all_panels::<P>(first, count) };
+            unsafe { each_panel::<P>(self.weights, &images) };
             first += count;
         }
     }
 }
 
-impl Direct<'_> {
-    #[inline(always)]
-    unsafe fn all_panels<P: Platform>(&self, first: usize, count: usize) {
-        let (mut weights, mut channel) = (self.weights.data.as_ptr(), 0);
-        for &width in &self.weights.widths {
-            // SAFETY: the panels lie one after the other; each arm's block is as wide as the panel.
-            unsafe {
-                match (width / P::Wide::LANES, P::REGISTERS) {
-                    (2, 32) => self.panel::<P::Wide, 8, 2>(first, count, weights, channel),
-                    (2, 16) => self.panel::<P::Wide, 6, 2>(first, count, weights, channel),
-                    (2, _) => self.panel::<P::Wide, 2, 2>(first, count, weights, channel),
-                    (1, 8) => self.panel::<P::Wide, 4, 1>(first, count, weights, channel),
-                    (1, _) => self.panel::<P::Wide, 8, 1>(first, count, weights, channel),
-                    _ => self.panel::<P::Narrow, 8, 1>(first, count, weights, channel),
-                }
-                weights = weights.add(self.weights.taps * self.weights.depth * width);
-            }
-            channel += width;
-        }
-    }
+/// A computation on one panel of weights at a time.
+pub(super) trait OnPanel {
+    /// Works on the panel that begins at `weights` and is written from `channel` on; it is `V` vectors
+    /// wide, and the registers hold `M` pixels.
+    ///
+    /// # Safety
+    /// The computation's own promises.
+    unsafe fn panel<S: Simd, const M: usize, const V: usize>(&self, weights: *const f32, channel: usize);
+}
 
+/// Takes a computation over all panels, each with the block that fills this platform's registers.
+#[inline(always)]
+pub(super) unsafe fn each_panel<P: Platform>(panels: &Panels, work: &impl OnPanel) {
+    let (mut weights, mut channel) = (panels.data.as_ptr(), 0);
+    for &width in &panels.widths {
+        // SAFETY: the panels lie one after the other; each arm's block is as wide as the panel.
+        unsafe {
+            match (width / P::Wide::LANES, P::REGISTERS) {
+                (2, 32) => work.panel::<P::Wide, 8, 2>(weights, channel),
+                (2, 16) => work.panel::<P::Wide, 6, 2>(weights, channel),
+                (2, _) => work.panel::<P::Wide, 2, 2>(weights, channel),
+                (1, 8) => work.panel::<P::Wide, 4, 1>(weights, channel),
+                (1, _) => work.panel::<P::Wide, 8, 1>(weights, channel),
+                _ => work.panel::<P::Narrow, 8, 1>(weights, channel),
+            }
+            weights = weights.add(panels.taps * panels.depth * width);
+        }
+        channel += width;
+    }
+}
+
+/// Some of the images.
+struct Images<'a, 'b> {
+    direct: &'b Direct<'a>,
+    first: usize,
+    count: usize,
+}
+
+impl OnPanel for Images<'_, '_> {
+    #[inline(always)]
+    unsafe fn panel<S: Simd, const M: usize, const V: usize>(&self, weights: *const f32, channel: usize) {
+        let Self { direct, first, count } = *self;
+        // SAFETY: the caller's promise.
+        unsafe { direct.panel::<S, M, V>(first, count, weights, channel) }
+    }
+}
+
+impl Direct<'_> {
     /// Panel `V` vectors wide, `M` pixels at a time.
     #[inline(always)]
     unsafe fn panel<S: Simd, const M: usize, const V: usize>(
@@ -122,7 +150,7 @@ impl Direct<'_> {
 /// The sums of `M` pixels over all taps and channels. They stay in registers as long as no index into
 /// the accumulators depends on data; so the result goes through memory at the very end.
 #[inline(always)]
-unsafe fn sums<S: Simd, const M: usize, const V: usize>(
+pub(super) unsafe fn sums<S: Simd, const M: usize, const V: usize>(
     from: &[*const f32; M],
     taps: &[usize],
     depth: usize,
