@@ -90,6 +90,9 @@ fn conv2d(x: &Tensor, weight: &Tensor, stride: usize, pad: Pad, groups: usize) -
         return depthwise(x, weight, stride, pad);
     }
     let kernel = weight.dim(2)?;
+    if kernel == 1 && stride > 1 && pad == Pad::all(0) {
+        return Ok(every(x, stride)?.conv2d(weight, 0, 1, 1, groups)?); // candle's strided one folds the batch
+    }
     let unread = |side: usize| (side - kernel) % stride; // lines at the end that no window reaches
     let height = x.dim(2)? + pad.top + pad.bottom;
     let width = x.dim(3)? + pad.left + pad.right;
@@ -109,6 +112,15 @@ fn conv2d(x: &Tensor, weight: &Tensor, stride: usize, pad: Pad, groups: usize) -
 fn padded(x: &Tensor, pad: Pad, extra: usize) -> Result<Tensor> {
     let x = x.pad_with_zeros(2, pad.top, pad.bottom + extra)?;
     Ok(x.pad_with_zeros(3, pad.left, pad.right + extra)?)
+}
+
+/// Every `stride`-th row and column.
+fn every(x: &Tensor, stride: usize) -> Result<Tensor> {
+    let (n, c, h, w) = x.dims4()?;
+    let (oh, ow) = (h.div_ceil(stride), w.div_ceil(stride));
+    let x = x.pad_with_zeros(2, 0, oh * stride - h)?.pad_with_zeros(3, 0, ow * stride - w)?;
+    let x = x.reshape((n, c, oh, stride, ow, stride))?.narrow(3, 0, 1)?.narrow(5, 0, 1)?;
+    Ok(x.contiguous()?.reshape((n, c, oh, ow))?)
 }
 
 /// Depthwise convolution as shifted multiply-adds: candle's grouped convolution runs one convolution a
