@@ -145,7 +145,6 @@ mod tests {
     use super::*;
     use crate::classifier::{Classifier, ClosureObjective};
     use crate::graph::GraphBuilder;
-    use candle_core::DType;
 
     /// Images to batch normalization to logits: each pixel of the reference batch as an image of its own,
     /// so that pooling has nothing to average, and an identity as the linear layer.
@@ -153,11 +152,14 @@ mod tests {
         let (mut g, x) = GraphBuilder::new(channels);
         let x = g.batch_norm(x, "bn");
         let graph = g.head(x, "linear", channels);
-        let params = ParamStore::zeros(&graph, DType::F32, &Device::Cpu).unwrap();
+        let network = Network::of_graph(graph, 0).unwrap();
+        let ones = Tensor::ones(channels, DType::F32, &Device::Cpu).unwrap();
+        let zeros = ones.zeros_like().unwrap();
         let identity = Tensor::eye(channels, DType::F32, &Device::Cpu).unwrap();
-        params.var(5).set(&identity).unwrap(); // after the five entries of `bn`
-        let arch = ArchSpec::parse("lone batch normalization", "").unwrap();
-        Network { arch, graph: Arc::new(graph), params }
+        for (place, t) in [(2, &zeros), (3, &ones), (5, &identity), (6, &zeros)] {
+            network.params.var(place).set(t).unwrap(); // the running statistics and the linear layer
+        }
+        network
     }
 
     fn pixels(t: &Tensor) -> Tensor {
@@ -185,7 +187,6 @@ mod tests {
         for (place, name) in [(0, "weight"), (1, "bias")] {
             network.params.var(place).set(&goldens[name]).unwrap();
         }
-        network.params.var(3).set(&Tensor::ones(5, DType::F32, &Device::Cpu).unwrap()).unwrap();
         for batch in 0..3 {
             let golden = |name: &str| &goldens[&format!("{name}{batch}")];
             let truth = |name: &str| &goldens[&format!("{name}{batch}64")];

@@ -74,6 +74,21 @@ proptest! {
     }
 
     #[test]
+    fn eval_mode_gives_the_same_bits_for_any_split_of_the_batch(
+        arch in any_arch(), h in side(), cut in 1usize..5, s in 1u64..1000,
+    ) {
+        let frozen = scrambled(&arch, 1000 * s).freeze().unwrap();
+        let x = batch(&arch, 5, h, h, s);
+        let whole = frozen.gradient(&x, &weighted_sum()).unwrap();
+        let parts = [x.narrow(0, 0, cut).unwrap(), x.narrow(0, cut, 5 - cut).unwrap()];
+        let parts = parts.map(|part| frozen.gradient(&part, &weighted_sum()).unwrap());
+        let joined = |f: fn(&rslad_models::Gradient) -> &Tensor| [bits(f(&parts[0])), bits(f(&parts[1]))].concat();
+        prop_assert_eq!(joined(|g| &g.logits), bits(&whole.logits));
+        prop_assert_eq!(joined(|g| &g.loss), bits(&whole.loss));
+        prop_assert_eq!(joined(|g| &g.dx), bits(&whole.dx));
+    }
+
+    #[test]
     fn a_snapshot_stays_until_it_is_refreshed(arch in any_arch(), h in side(), s in 1u64..1000) {
         let network = scrambled(&arch, 1000 * s);
         let x = batch(&arch, 4, h, h, s);

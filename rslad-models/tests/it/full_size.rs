@@ -3,6 +3,7 @@
 
 use crate::case::Case;
 use crate::common::mean_cross_entropy;
+use crate::interpreter::{self, Statistics};
 use rslad_models::{Classifier, Objective};
 
 /// Compares both modes; `gradients` is the tolerance in train mode, where a flipped ReLU shows.
@@ -17,7 +18,9 @@ fn check(name: &str, arch: &str, options: &str, gradients: f64) {
     let gradient = frozen.gradient(&x_eval, &mean_cross_entropy(y)).unwrap();
     case.assert_close("eval/logits64", &gradient.logits, 1e-5);
     case.assert_close("eval/loss64", &gradient.loss.sum_all().unwrap().reshape(1).unwrap(), 1e-5);
-    case.assert_eval_input_gradient(&gradient.dx);
+    let undecided = |x, statistics| interpreter::run(&case.network, x, statistics).undecided_relus;
+    let undecided_eval = || undecided(&x_eval, Statistics::Running);
+    case.assert_input_gradient("eval/input_grad_of64", &gradient.dx, undecided_eval);
     drop((frozen, gradient));
 
     let (x, y) = case.batch(case.number("batch_train"));
@@ -25,7 +28,7 @@ fn check(name: &str, arch: &str, options: &str, gradients: f64) {
     let pass = training.forward(&x).unwrap();
     case.assert_close("train/logits64", pass.logits(), if arch == "mobilenet_v2" { 1e-4 } else { 2e-5 });
     let rows: Vec<u32> = (0..x.dim(0).unwrap() as u32).collect();
-    let dlogits = mean_cross_entropy(y).value_and_grad(&rows, pass.logits()).unwrap().1;
+    let dlogits = mean_cross_entropy(y.clone()).value_and_grad(&rows, pass.logits()).unwrap().1;
     training.backward(pass, &dlogits).unwrap();
     case.assert_parameter_gradients(&training.take_gradients().unwrap(), gradients);
     case.assert_running_statistics();
@@ -34,6 +37,8 @@ fn check(name: &str, arch: &str, options: &str, gradients: f64) {
     }
     let after = case.network.freeze().unwrap().logits(&x_eval).unwrap();
     case.assert_close("eval_after_train/logits64", &after, 2e-5);
+    let gradient = training.attack_view().gradient(&x, &mean_cross_entropy(y)).unwrap();
+    case.assert_input_gradient("train/input_grad_of64", &gradient.dx, || undecided(&x, Statistics::Batch));
 }
 
 #[test]
