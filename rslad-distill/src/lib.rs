@@ -1,6 +1,6 @@
 //! Robust training and robustness distillation: methods, recipes and the trainer.
 //!
-//! A [`Method`](method::Method) declares the forwards it needs and turns their logits into what its
+//! A [`Method`] declares the forwards it needs and turns their logits into what its
 //! attack ascends and what the student descends; one [`step`] runs any of them. A recipe says everything
 //! else about a run, and the trainer follows it: it survives interruption with the same bits, and what
 //! it does is seen through an observer.

@@ -55,8 +55,8 @@ pub fn train(
     observer: &mut dyn Observer,
     stop: &AtomicBool,
 ) -> Result<Outcome> {
+    check(recipe, inputs)?;
     let student = Network::new(&recipe.student, recipe.seed)?;
-    check(recipe, inputs, &student)?;
     let fresh = Sgd::new(recipe.optim.momentum, recipe.optim.weight_decay);
     let resumed = state::resume(dir, &student, fresh.clone())?;
     let (position, sgd) = resumed.unwrap_or_else(|| (Position::start(), fresh));
@@ -79,10 +79,14 @@ pub fn train(
     run.follow(observer, stop)
 }
 
-/// The networks and the data speak of the same classes and channels.
-fn check(recipe: &Recipe, inputs: &Inputs, student: &Network) -> Result<()> {
+/// Whether data, teachers and student fit each other: what [`train`] looks at first, for callers that
+/// want to know before they make a directory.
+///
+/// # Errors
+/// When they differ in classes or channels, the images are too small, or the last batch of an epoch is.
+pub fn check(recipe: &Recipe, inputs: &Inputs) -> Result<()> {
     let (classes, [channels, height, width]) = (inputs.train.n_classes(), inputs.train.shape());
-    let graph = student.graph();
+    let graph = recipe.student.graph()?;
     let teachers = [("teacher", &inputs.teacher), ("second teacher", &inputs.second_teacher)];
     let mut counts = vec![("data", classes), ("student", graph.n_classes())];
     counts.extend(teachers.iter().filter_map(|(name, t)| Some((*name, t.as_ref()?.n_classes()))));

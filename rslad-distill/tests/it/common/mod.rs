@@ -1,5 +1,4 @@
 //! What the tests share.
-#![allow(dead_code)] // each test binary uses a part
 
 pub mod by_hand;
 pub mod micro;

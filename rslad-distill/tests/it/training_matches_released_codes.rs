@@ -1,10 +1,8 @@
 //! Twenty training steps of each method against the released codes, from the same weights, images and
 //! random starts: losses, gradients, perturbations, running statistics and weights.
 
-mod common;
-
+use crate::common::{goldens, relative_error, relative_l2, values};
 use candle_core::{DType, Tensor};
-use common::{goldens, relative_error, relative_l2, values};
 use rslad_attacks::Draws;
 use rslad_distill::inner::InnerConfig;
 use rslad_distill::method::Progress;
@@ -33,17 +31,33 @@ struct Tolerances {
     after_1: f64,
     steps_2_3: f64,
     steps_4_20: f64,
+    running_mean: f64,
 }
 
-const USUAL: Tolerances =
-    Tolerances { loss_1: 1e-5, gradient_1: 1e-6, after_1: 1e-5, steps_2_3: 5e-3, steps_4_20: 1e-2 };
+const USUAL: Tolerances = Tolerances {
+    loss_1: 1e-5,
+    gradient_1: 1e-6,
+    after_1: 1e-5,
+    steps_2_3: 5e-3,
+    steps_4_20: 1e-2,
+    running_mean: 1e-2,
+};
+/// The one run whose running mean is told apart by rounding: from initial weights that differ in the
+/// seventh digit it is between 3e-3 and 2.5e-2 off after 20 steps (6 draws), its losses stay close.
+const SAT: Tolerances = Tolerances { running_mean: 4e-2, ..USUAL };
 /// PyTorch's own f32 run stays within 2e-5 until a ReLU input near zero takes the other sign in step 16;
 /// in ours one does in step 6, and the runs part as any two do. The double-precision test below shows
 /// that nothing else is different.
 const NATURAL: Tolerances = Tolerances { steps_2_3: 1e-6, ..USUAL };
 const ARD_T30: Tolerances = Tolerances { loss_1: 2e-5, ..USUAL };
-const TRADES: Tolerances =
-    Tolerances { loss_1: 1e-3, gradient_1: 1e-2, after_1: 1e-2, steps_2_3: 5e-3, steps_4_20: 3e-2 };
+const TRADES: Tolerances = Tolerances {
+    loss_1: 1e-3,
+    gradient_1: 1e-2,
+    after_1: 1e-2,
+    steps_2_3: 5e-3,
+    steps_4_20: 3e-2,
+    running_mean: 3e-2,
+};
 
 const RSLAD: &str = "name = 'rslad'\nalpha = 0.8333333333333334\nkl_scale = 0.1";
 const UNIFORM: &str = "start = 'uniform'\nstart_std = 0.0\nclip_start = 'clip'\norder = 'clamp_project'";
@@ -67,7 +81,7 @@ const RUNS: &[Run] = &[
         view: "frozen",
         drops: &[],
         updates: 1,
-        tolerances: USUAL,
+        tolerances: SAT,
     },
     Run {
         name: "sat_trainattack",
@@ -198,7 +212,8 @@ impl<'g> Comparison<'g> {
         let initial =
             goldens.iter().filter_map(|(k, v)| Some((k.strip_prefix("init/")?.to_string(), v.clone())));
         let student = Network::with_state_dict(&tiny(8), &initial.collect()).unwrap();
-        let teacher = Network::with_state_dict(&tiny(16), &common::goldens("net_tiny.safetensors")).unwrap();
+        let teacher =
+            Network::with_state_dict(&tiny(16), &crate::common::goldens("net_tiny.safetensors")).unwrap();
         Self { run, goldens, student, teacher: teacher.freeze().unwrap() }
     }
 
@@ -242,7 +257,7 @@ impl<'g> Comparison<'g> {
         self.scalar("wnorm64", s, global_norm(&weights).unwrap(), 5e-3);
         let moved = values(&(&out.x_adv - x).unwrap());
         self.scalar("pert64", s, moved.iter().map(|v| v.abs()).sum::<f64>() / moved.len() as f64, 1e-2);
-        self.scalar("rm64", s, self.norm_of("bn3.running_mean"), t.steps_4_20);
+        self.scalar("rm64", s, self.norm_of("bn3.running_mean"), t.running_mean);
         if s == 1 {
             self.compare_first_step(out);
         }

@@ -1,9 +1,7 @@
 //! Every method's loss and its gradients against the released codes, in f32 against double precision.
 
-mod common;
-
+use crate::common::{goldens, relative_error, values};
 use candle_core::{DType, Tensor, Var};
-use common::{goldens, relative_error, values};
 use rslad_distill::method::{Forwards, Progress};
 use rslad_distill::methods;
 use std::collections::HashMap;

@@ -1,0 +1,73 @@
+//! What hard labels can and cannot change.
+
+use crate::common::micro::{Log, inputs_of, micro, train_in};
+use rslad_data::{Contents, Dataset, Split};
+use rslad_distill::{Outcome, Recipe};
+use tempfile::TempDir;
+
+/// The digits, every label another one than the true one.
+fn poisoned(data: &Dataset) -> Dataset {
+    let wrong = |row: usize| (data.label(row) + 1 + (row % 9) as u32) % 10;
+    let contents = Contents {
+        name: data.name().to_owned(),
+        split: data.split(),
+        images: (0..data.len()).flat_map(|row| data.image(row)).copied().collect(),
+        shape: data.shape(),
+        full_scale: data.full_scale(),
+        labels: (0..data.len()).map(wrong).collect(),
+        class_names: data.class_names().to_vec(),
+    };
+    let poisoned = Dataset::new(contents).unwrap();
+    assert!(data.labels().iter().zip(poisoned.labels()).all(|(y, wrong)| y != wrong));
+    poisoned
+}
+
+fn trained(recipe: &Recipe, images: &Dataset) -> (Log, Vec<u8>, TempDir) {
+    let (dir, mut log) = (tempfile::tempdir().unwrap(), Log::default());
+    assert_eq!(train_in(dir.path(), recipe, &inputs_of(recipe, images), &mut log), Outcome::Finished);
+    let last = std::fs::read(dir.path().join("last.safetensors")).unwrap();
+    (log, last, dir)
+}
+
+/// A robust student in miniature: all digits, a small ResNet.
+const RESNET: [(&str, &str); 7] = [
+    (
+        "student",
+        "{ arch = 'resnet18', blocks = '1', classes = 10, in_channels = 1, norm = 'none', width = 4 }",
+    ),
+    ("data.limit", "0"),
+    ("data.batch", "128"),
+    ("select.hold_out", "144"),
+    ("schedule.epochs", "2"),
+    ("schedule.warmup", "0.5"),
+    ("schedule.drops", "[1]"),
+];
+
+#[test]
+fn rslad_never_reads_a_label() {
+    let digits = rslad_data::open("digits", Split::Train).unwrap();
+    for view in ["frozen", "batch_statistics"] {
+        let recipe = micro(&[&RESNET[..], &[("inner.view", view)]].concat());
+        let (with_truth, weights, _dir) = trained(&recipe, &digits);
+        let (with_lies, same_weights, _dir) = trained(&recipe, &poisoned(&digits));
+        assert!(weights == same_weights, "{view}: the weights differ");
+        assert_eq!(with_truth.steps, with_lies.steps, "{view}");
+        assert_eq!(with_truth.epochs, with_lies.epochs, "{view}");
+        // Choosing the best checkpoint does read labels, those of the held-out images: `eval` events and
+        // `best.safetensors` may differ, and the accuracies must.
+        assert_ne!(with_truth.evals, with_lies.evals, "{view}");
+    }
+}
+
+#[test]
+fn a_method_that_reads_labels_is_changed_by_wrong_ones() {
+    let digits = rslad_data::open("digits", Split::Train).unwrap();
+    let text = crate::common::micro::MICRO
+        .replace("[teacher]\nfile = \"a teacher made by the test\"", "")
+        .replace("name = \"rslad\"\nalpha = 0.8333333333333334\nkl_scale = 1.0", "name = \"sat\"");
+    let recipe = Recipe::parse("sat", &text, &[("schedule.epochs".into(), "2".into())]).unwrap();
+    let (with_truth, weights, _dir) = trained(&recipe, &digits);
+    let (with_lies, other_weights, _dir) = trained(&recipe, &poisoned(&digits));
+    assert!(weights != other_weights);
+    assert_ne!(with_truth.steps, with_lies.steps);
+}

@@ -1,0 +1,13 @@
+//! One binary, so that the tests link once and share the processor. What needs a process of its own is
+//! beside this folder.
+#![allow(clippy::unwrap_used)] // a panic is how a test fails
+
+mod common;
+mod contract;
+mod future_methods;
+mod labels;
+mod losses_match_released_codes;
+mod recipes;
+mod resume;
+mod same_bits;
+mod training_matches_released_codes;
