@@ -6,7 +6,7 @@
 //! this module; what is above it sees images, logits and gradients only, so a faster executor changes
 //! no caller. `reference` runs on candle ops and autograd: it is the specification. The others compile:
 //! a graph becomes a `program` (fused steps), for an image size a `plan` (where every number lies), and
-//! a `runner` takes images through it with the `kernels`.
+//! a `runner` takes images through it with the kernels.
 
 mod backward;
 mod batch;

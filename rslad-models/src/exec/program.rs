@@ -1,4 +1,4 @@
-//! A graph as the steps that a plan runs: batch normalisation folded into convolutions in eval mode,
+//! A graph as the steps that a plan runs: batch normalization folded into convolutions in eval mode,
 //! residual sums and rectifiers fused into the step before them.
 //!
 //! A program knows no image size and no weights. Steps read and write values; a value that ends in a
@@ -7,7 +7,7 @@
 use crate::graph::{Graph, NodeId, Op, Pad};
 use crate::kernels::{Window, pointwise::Curve};
 
-/// How batch normalisation is lowered.
+/// How batch normalization is lowered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
     /// Folded into the convolution before it, or a scale and a shift.
@@ -34,7 +34,7 @@ pub(super) enum Kind {
     Depthwise(Conv),
     /// A scale and a shift per channel, then a curve.
     Affine(Scale, Curve),
-    /// Batch normalisation by the statistics of the batch; its node.
+    /// Batch normalization by the statistics of the batch; its node.
     Norm(usize),
     /// The mean over all pixels.
     Mean,
@@ -47,7 +47,7 @@ pub(super) struct Conv {
     pub(super) weight: usize,
     /// The entry of the bias.
     pub(super) bias: Option<usize>,
-    /// The node of the batch normalisation folded in.
+    /// The node of the batch normalization folded in.
     pub(super) folded: Option<usize>,
     pub(super) window: Window,
 }
@@ -73,9 +73,9 @@ impl Conv {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scale {
     One,
-    /// A normalisation by constants; its node.
+    /// A normalization by constants; its node.
     Constants(usize),
-    /// Running statistics; the node of the batch normalisation.
+    /// Running statistics; the node of the batch normalization.
     Running(usize),
 }
 
@@ -171,7 +171,7 @@ impl<'g> Lowering<'g> {
         Some(())
     }
 
-    /// The batch normalisation to fold into convolution `i`, and the node that the two give.
+    /// The batch normalization to fold into convolution `i`, and the node that the two give.
     fn fold(&mut self, i: usize) -> (Option<usize>, usize) {
         match self.only_reader(i) {
             Some(j)
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn in_train_mode_normalisations_take_in_sums_and_rectifiers() {
+    fn in_train_mode_normalizations_take_in_sums_and_rectifiers() {
         let program = lowered(Mode::Train);
         let norms: Vec<_> = program.steps.iter().filter(|s| matches!(s.kind, Kind::Norm(_))).collect();
         assert_eq!((norms.len(), program.steps.len()), (20, 42));

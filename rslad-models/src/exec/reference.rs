@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::graph::{Graph, Node, Op, Pad};
 use candle_core::{D, DType, Tensor};
 
-/// How batch normalisation gets its statistics.
+/// How batch normalization gets its statistics.
 pub(crate) enum Statistics<'a> {
     /// From the running buffers.
     Running,
@@ -15,13 +15,13 @@ pub(crate) enum Statistics<'a> {
     Batch(&'a mut Vec<Seen>),
 }
 
-/// The statistics of a batch at one normalisation.
+/// The statistics of a batch at one normalization.
 pub(crate) struct Seen {
     /// The node.
     pub(crate) node: usize,
     /// Mean per channel, `[C]`.
     pub(crate) mean: Tensor,
-    /// Unbiased variance per channel, `[C]`: what PyTorch tracks, while it normalises by the biased one.
+    /// Unbiased variance per channel, `[C]`: what PyTorch tracks, while it normalizes by the biased one.
     pub(crate) variance: Tensor,
 }
 

@@ -18,7 +18,7 @@ pub(super) struct Runner<'a> {
     pub(super) program: &'a Program,
     pub(super) plan: &'a Plan,
     pub(super) weights: &'a Weights,
-    /// Of each step that normalises by a batch, once the batch has been seen.
+    /// Of each step that normalizes by a batch, once the batch has been seen.
     pub(super) batch: &'a [Option<BatchFactors>],
 }
 
@@ -211,7 +211,7 @@ impl Runner<'_> {
     }
 
     pub(super) fn factors(&self, step: usize) -> &BatchFactors {
-        self.batch[step].as_ref().expect("a normalisation runs after its batch was seen")
+        self.batch[step].as_ref().expect("a normalization runs after its batch was seen")
     }
 }
 

@@ -1,4 +1,4 @@
-//! The numbers of a network as the kernels read them: batch normalisation folded in, weights packed.
+//! The numbers of a network as the kernels read them: batch normalization folded in, weights packed.
 
 use super::program::{Conv, Kind, Program, Scale};
 use crate::error::Result;
@@ -144,7 +144,7 @@ fn affine_constants(graph: &Graph, scale: Scale, channels: usize) -> Numbers {
                 let shift = mean.iter().zip(std).map(|(m, s)| -f64::from(*m) * inverse(s));
                 (padded(std.iter().map(inverse), channels), padded(shift, channels))
             }
-            _ => unreachable!("constants belong to a normalisation"),
+            _ => unreachable!("constants belong to a normalization"),
         },
         Scale::One | Scale::Running(_) => (vec![1.0; stored(channels)], vec![0.0; stored(channels)]),
     };
@@ -189,7 +189,7 @@ fn pack_depthwise(conv: &Conv, scale: &[f64], w: &[f32], forward: &mut [f32], ba
     }
 }
 
-/// What a folded batch normalisation multiplies the weights of each output channel by, and adds.
+/// What a folded batch normalization multiplies the weights of each output channel by, and adds.
 struct Folded {
     scale: Vec<f64>,
     bias: Option<Vec<f32>>,
@@ -207,10 +207,10 @@ impl Folded {
     }
 }
 
-/// Scale and shift of a batch normalisation by its running statistics.
+/// Scale and shift of a batch normalization by its running statistics.
 fn running(graph: &Graph, node: usize, params: &[Tensor]) -> Result<(Vec<f64>, Vec<f64>)> {
     let Op::BatchNorm { eps, .. } = graph.nodes()[node].op else {
-        unreachable!("running statistics belong to a batch normalisation")
+        unreachable!("running statistics belong to a batch normalization")
     };
     let first = graph.first_entry(node);
     let wide =

@@ -1,4 +1,4 @@
-//! The arithmetic under the plans: convolutions, batch normalisation and what goes between them.
+//! The arithmetic under the plans: convolutions, batch normalization and what goes between them.
 //!
 //! One body per algorithm, generic over the vector type and compiled for each instruction set; the
 //! set is chosen when a plan is made. All tensors are in the layout of [`Layout`]: pixels in rows,
