@@ -1,6 +1,7 @@
 //! The command line.
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use crate::result_file::parse_radius;
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use rslad_attacks::Linf;
 use rslad_data::Split;
 use std::path::PathBuf;
@@ -11,36 +12,71 @@ use std::path::PathBuf;
 /// Without a command it runs `quickstart`: a natural network falls to the attack, its robustly distilled
 /// twin stands, on embedded images, in minutes.
 #[derive(Debug, Parser)]
-#[command(name = "rslad", version, max_term_width = 100, after_help = EXIT_CODES)]
+#[command(name = "rslad", version, max_term_width = 100, after_help = START, after_long_help = START_AND_CODES)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
-    /// Print results only
-    #[arg(short, long, global = true)]
+    /// Print results only, no progress
+    #[arg(short, long, global = true, help_heading = GLOBAL)]
     pub(crate) quiet: bool,
     /// Log more to standard error (-v: stages, -vv: details); RUST_LOG overrides
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = GLOBAL)]
     pub(crate) verbose: u8,
 }
 
-const EXIT_CODES: &str = "\
-Exit codes: 0 done · 2 usage or recipe · 3 data · 4 weights or checkpoint · 5 numerical (NaN, infinity)
-            6 directory in use · 7 no space or not writable · 75 interrupted after saving, run again
-            101 a bug of ours
+const GLOBAL: &str = "With every command";
 
-Start with:  rslad                                        the demonstration
-             rslad list recipes                           what can be trained
-             rslad train --recipe digits/resnet18-rslad --out runs/mine
-             rslad eval --model runs/mine/last.safetensors --data digits --suite quick --out runs/mine-eval";
+macro_rules! start {
+    () => {
+        "\
+Start with:
+  rslad                                                 the demonstration
+  rslad list recipes                                    what can be trained
+  rslad train --recipe digits/resnet18-rslad --out runs/mine
+  rslad eval --model runs/mine/last.safetensors --data digits --suite quick --out runs/mine-eval"
+    };
+}
+const START: &str = start!();
+const START_AND_CODES: &str = concat!(
+    start!(),
+    "
+
+Results go to standard output, progress and warnings to standard error: a bar with the time
+left on a terminal, a line every 30 s elsewhere. NO_COLOR and RAYON_NUM_THREADS are honored.
+
+Ctrl-C (or SIGTERM) saves and stops; the same command run again continues. A second one ends
+at once.
+
+Exit codes:
+  0  done                                 5   numerical (NaN, infinity)
+  2  usage, recipe or suite               6   directory in use
+  3  data                                 7   no space, or not writable
+  4  weights or checkpoint                75  interrupted, run again
+  101  a bug of ours                      130, 143  ended at once by a second signal"
+);
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Distil a robust student on embedded images, attack it, and show what happened
+    ///
+    /// Trains three students on handwritten digits (natural, SAT, RSLAD), attacks them and their teacher
+    /// on all 360 test images, and prints a table. Each part is an ordinary run or evaluation in a
+    /// directory of its own; one that is done is not done again, so after an interruption the same
+    /// command continues.
     Quickstart(QuickstartArgs),
     /// Train a student by a recipe; continues by itself when interrupted and run again
+    ///
+    /// The recipe holds everything that decides a run. In a directory with an unfinished run of the same
+    /// recipe it continues there, and ends with the same bytes as if it had never stopped.
     Train(TrainArgs),
     /// Attack a model and measure what stands
+    ///
+    /// Each attack keeps within an L-infinity ball of radius --eps around the image, and within [0, 1].
+    /// Robust accuracy counts the images that are classified correctly both clean and under the attack,
+    /// with all images in the denominator.
     Eval(EvalArgs),
+    /// Look into weight files
+    Weights(WeightsArgs),
     /// What there is: archs, attacks, methods, recipes, suites, datasets
     List(ListArgs),
     /// Write a completion script for a shell to standard output
@@ -50,27 +86,48 @@ pub(crate) enum Command {
 impl Command {
     /// What runs where no command is given.
     pub(crate) fn quickstart() -> Self {
-        Self::Quickstart(QuickstartArgs { out: PathBuf::from(QUICKSTART_DIR), seed: 0 })
+        Self::Quickstart(QuickstartArgs { out: PathBuf::from(QUICKSTART_DIR), seed: 0, set: vec![] })
     }
 }
 
 const QUICKSTART_DIR: &str = "runs/quickstart";
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Writes to DIR:
+  result.json                        all numbers
+  adversarial.png                    what the attack does to images
+  natural/ SAT/ RSLAD/ teacher/      recipes, weights and evaluations
+
+Examples:
+  rslad quickstart --seed 1 --out runs/seed1
+  rslad quickstart --set schedule.epochs=100 --set schedule.drops=[65,90] --out runs/longer")]
 pub(crate) struct QuickstartArgs {
     /// Where everything is written
     #[arg(long, value_name = "DIR", default_value = QUICKSTART_DIR)]
     pub(crate) out: PathBuf,
-    /// The seed of all four networks and of the attacks
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    /// The seed of the students and of the attacks
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = seed, allow_negative_numbers = true)]
     pub(crate) seed: u64,
+    /// Change a key of all three students' recipes, such as schedule.epochs=100; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
+    pub(crate) set: Vec<(String, String)>,
 }
 
 #[derive(Debug, Args)]
-#[command(
-    after_help = "A recipe holds everything that decides a run; `rslad list recipes` names the embedded ones.\n\
-    Example: rslad train --recipe digits/resnet18-rslad --set schedule.epochs=20 --out runs/longer"
-)]
+#[command(after_help = "\
+Writes to DIR, and prints the path of the last weights:
+  last.safetensors best.safetensors  weights after the last epoch, and best on held-out images
+  recipe.toml                        every key, as resolved
+  metrics.jsonl                      each step, epoch and evaluation
+  run.json log.jsonl                 version, hashes, times; the log
+  state-*.safetensors LATEST.json    what it continues from
+
+Examples:
+  rslad list recipes
+  rslad train --recipe digits/resnet18-rslad --print > mine.toml
+  rslad train --recipe mine.toml --out runs/mine
+  rslad train --recipe digits/resnet18-rslad --set student.width=16 --out runs/wider")]
 pub(crate) struct TrainArgs {
     /// An embedded recipe or a TOML file
     #[arg(long, value_name = "NAME|FILE")]
@@ -85,7 +142,7 @@ pub(crate) struct TrainArgs {
     #[arg(long, value_name = "[NAME=]FILE")]
     pub(crate) teacher: Vec<String>,
     /// The seed, in place of the recipe's
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = seed, allow_negative_numbers = true)]
     pub(crate) seed: Option<u64>,
     /// Where to compute: cpu
     #[arg(long, value_name = "DEVICE", default_value = "cpu", value_parser = device)]
@@ -99,10 +156,19 @@ pub(crate) struct TrainArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Robust accuracy counts images that are classified correctly clean and under attack, all of n in the\n\
-    denominator. Example: rslad eval --model last.safetensors --data digits --suite quick --out runs/eval"
-)]
+#[command(group(ArgGroup::new("attacks").required(true).multiple(true).args(["suite", "attack"])))]
+#[command(after_help = "\
+Writes to DIR, and prints as a table:
+  result.json                        accuracies with 95 % Wilson intervals, the model's hash
+  per_example.safetensors            what became of each image
+  suite.toml                         the attacks in full
+
+Examples:
+  rslad eval --model runs/mine/best.safetensors --data digits --suite quick --out runs/mine-eval
+  rslad eval --model runs/mine/best.safetensors --data digits --attack fgsm --attack pgd \\
+             --eps 0.1 --n 100 --out runs/mine-eval-0.1
+  rslad eval --model resnet.safetensors --arch resnet18 --arch-set width=8 --data digits \\
+             --suite quick --out runs/theirs")]
 pub(crate) struct EvalArgs {
     /// The weights: a checkpoint of rslad, or with --arch any safetensors state dict
     #[arg(long, value_name = "FILE")]
@@ -116,33 +182,72 @@ pub(crate) struct EvalArgs {
     /// The data: a name from `rslad list datasets`
     #[arg(long, value_name = "SPEC")]
     pub(crate) data: String,
-    /// Which part of it
+    /// Which part of it: test or train
     #[arg(long, default_value = "test")]
     pub(crate) split: Split,
     /// Only the first so many images
-    #[arg(long, value_name = "N")]
-    pub(crate) n: Option<usize>,
+    #[arg(long, value_name = "N", value_parser = above_zero, allow_negative_numbers = true)]
+    pub(crate) n: Option<u32>,
     /// A suite of attacks by name or TOML file; may be repeated
-    #[arg(long, value_name = "NAME|FILE", required_unless_present = "attack")]
+    #[arg(long, value_name = "NAME|FILE")]
     pub(crate) suite: Vec<String>,
     /// One attack with its usual constants; may be repeated
     #[arg(long, value_name = "NAME")]
     pub(crate) attack: Vec<String>,
     /// The radius, such as 8/255; without it the one the checkpoint was selected at, else 8/255
-    #[arg(long, value_name = "RADIUS")]
+    #[arg(long, value_name = "RADIUS", value_parser = parse_radius, allow_hyphen_values = true)]
     pub(crate) eps: Option<Linf>,
     /// The seed of the attacks
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = seed, allow_negative_numbers = true)]
     pub(crate) seed: u64,
     /// Images at a time; changes speed and memory, never a result
-    #[arg(long, value_name = "N", default_value_t = 250, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 250, value_parser = above_zero, allow_negative_numbers = true)]
     pub(crate) batch_size: u32,
     /// Also write the adversarial images (f32) to per_example.safetensors
     #[arg(long)]
     pub(crate) save_adversarial: bool,
-    /// Where result.json and per_example.safetensors are written
+    /// Where the files of the evaluation are written
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WeightsArgs {
+    #[command(subcommand)]
+    pub(crate) command: WeightsCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum WeightsCommand {
+    /// Show architecture, making, costs and layers of checkpoints
+    Inspect(InspectArgs),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  rslad weights inspect runs/mine/best.safetensors runs/mine/last.safetensors
+  rslad weights inspect resnet.safetensors --arch resnet18 --arch-set width=8")]
+pub(crate) struct InspectArgs {
+    /// The weight files
+    #[arg(value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// The architecture, for safetensors state dicts that do not say it
+    #[arg(long, value_name = "NAME")]
+    pub(crate) arch: Option<String>,
+    /// An option of that architecture where it differs from the published network, such as width=8
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_value, requires = "arch")]
+    pub(crate) arch_set: Vec<(String, String)>,
+    /// The image size that costs and shapes are shown for
+    #[arg(long, value_name = "HEIGHTxWIDTH", default_value = "32x32", value_parser = sides)]
+    pub(crate) image: Sides,
+}
+
+/// The sides of an image in pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sides {
+    pub(crate) height: usize,
+    pub(crate) width: usize,
 }
 
 #[derive(Debug, Args)]
@@ -153,7 +258,7 @@ pub(crate) struct ListArgs {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Listed {
-    /// Network architectures and their options
+    /// Network architectures, their options and costs
     Archs,
     /// Attacks and their keys
     Attacks,
@@ -168,6 +273,7 @@ pub(crate) enum Listed {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Example: rslad completions bash > ~/.local/share/bash-completion/completions/rslad")]
 pub(crate) struct CompletionsArgs {
     /// The shell
     pub(crate) shell: clap_complete::Shell,
@@ -178,6 +284,23 @@ fn key_value(text: &str) -> Result<(String, String), String> {
         Some((key, value)) if !key.is_empty() => Ok((key.to_string(), value.to_string())),
         _ => Err("expected KEY=VALUE, such as schedule.epochs=20".into()),
     }
+}
+
+/// A recipe is TOML, whose whole numbers end at 2^63 - 1.
+fn seed(text: &str) -> Result<u64, String> {
+    let number = text.parse().ok().filter(|n| i64::try_from(*n).is_ok());
+    number.ok_or_else(|| "expected a whole number from 0 to 2^63 - 1, such as 7".into())
+}
+
+fn above_zero(text: &str) -> Result<u32, String> {
+    let number = text.parse().ok().filter(|n| *n > 0);
+    number.ok_or_else(|| "expected a whole number of at least 1, such as 100".into())
+}
+
+fn sides(text: &str) -> Result<Sides, String> {
+    let side = |part: &str| part.parse().ok().filter(|n| (1..=4096).contains(n));
+    let sides = text.split_once('x').and_then(|(h, w)| Some(Sides { height: side(h)?, width: side(w)? }));
+    sides.ok_or_else(|| "expected two sides of 1 to 4096 pixels, such as 32x32".into())
 }
 
 fn device(text: &str) -> Result<String, String> {

@@ -1,16 +1,28 @@
 //! Exit codes and the one-line story of an error.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
+use std::path::PathBuf;
 
 /// What ended the command, where it is not an error of a library.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Ended {
-    /// A flag that cannot be followed.
+    /// A flag, recipe or suite that cannot be followed.
     #[error("{0}")]
     Usage(String),
+    /// A directory that cannot be made or written to.
+    #[error("{path}: cannot write there ({source}); choose another --out", path = path.display())]
+    NotWritable {
+        /// The directory.
+        path: PathBuf,
+        /// The operating system's reason.
+        source: io::Error,
+    },
     /// Told to stop; the state is saved.
     #[error("stopped; the state is saved: run the same command again to continue")]
     Interrupted,
+    /// Told to stop within an evaluation, which keeps nothing before it is whole.
+    #[error("stopped within an evaluation; run the same command again to repeat it")]
+    EvaluationInterrupted,
 }
 
 /// The exit code of an error, as documented in `rslad --help`.
@@ -18,20 +30,26 @@ pub(crate) fn code(error: &anyhow::Error) -> u8 {
     error.chain().find_map(of_cause).unwrap_or(2)
 }
 
+/// Whether the error is that nobody reads standard output any more.
+pub(crate) fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == ErrorKind::BrokenPipe)
+}
+
 fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
-    if let Some(ended) = cause.downcast_ref::<Ended>() {
-        return Some(match ended {
-            Ended::Usage(_) => 2,
-            Ended::Interrupted => 75,
-        });
-    }
-    if let Some(error) = cause.downcast_ref::<std::io::Error>() {
-        return Some(of_io(error.kind()));
-    }
-    None.or_else(|| cause.downcast_ref().map(of_distill))
+    None.or_else(|| cause.downcast_ref().map(of_ended))
+        .or_else(|| cause.downcast_ref::<io::Error>().map(|_| 7)) // of standard output
+        .or_else(|| cause.downcast_ref().map(of_distill))
         .or_else(|| cause.downcast_ref().map(of_model))
         .or_else(|| cause.downcast_ref().map(of_attack))
         .or_else(|| cause.downcast_ref::<rslad_data::Error>().map(|_| 3))
+}
+
+fn of_ended(ended: &Ended) -> u8 {
+    match ended {
+        Ended::Usage(_) => 2,
+        Ended::NotWritable { .. } => 7,
+        Ended::Interrupted | Ended::EvaluationInterrupted => 75,
+    }
 }
 
 fn of_distill(error: &rslad_distill::Error) -> u8 {
@@ -62,12 +80,11 @@ fn of_attack(error: &rslad_attacks::Error) -> u8 {
     match error {
         E::Images { .. } => 3,
         E::Model(error) => of_model(error),
-        E::Io { source, .. } => of_io(source.kind()),
-        _ => 2,
+        _ => 2, // the files it reads are suites
     }
 }
 
-/// A file that is not there is one the user named; anything else is the disk.
+/// A file of a run that is gone cannot be continued from; anything else is the disk.
 fn of_io(kind: ErrorKind) -> u8 {
     if kind == ErrorKind::NotFound { 4 } else { 7 }
 }
@@ -82,4 +99,34 @@ pub(crate) fn describe(error: &anyhow::Error) -> String {
         }
     }
     story
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context;
+
+    #[test]
+    fn an_error_keeps_its_code_under_a_context() {
+        let check = |error: anyhow::Error, expected: u8| {
+            assert_eq!(code(&error.context("while doing something")), expected);
+        };
+        check(Ended::Usage("no".into()).into(), 2);
+        check(rslad_data::open("digit", rslad_data::Split::Test).unwrap_err().into(), 3);
+        let path = PathBuf::from("last.safetensors");
+        let wrong = rslad_models::Error::Checkpoint { path: path.clone(), message: "is damaged".into() };
+        check(rslad_distill::Error::Model(wrong).into(), 4);
+        let full = || io::Error::from(ErrorKind::StorageFull);
+        check(rslad_models::Error::Io { path: path.clone(), source: full() }.into(), 7);
+        check(Ended::NotWritable { path, source: full() }.into(), 7);
+        check(Ended::Interrupted.into(), 75);
+    }
+
+    #[test]
+    fn a_story_says_nothing_twice() {
+        let error = Err::<(), _>(io::Error::other("no such thing")).context("recipe: no such thing");
+        assert_eq!(describe(&error.unwrap_err()), "recipe: no such thing");
+        let error = Err::<(), _>(io::Error::other("no such thing")).context("recipe");
+        assert_eq!(describe(&error.unwrap_err()), "recipe: no such thing");
+    }
 }

@@ -1,11 +1,14 @@
-//! From a recipe to what its run learns from: data, selection images, teachers.
+//! From flags and recipes to what a command works on: recipes, data, networks, teachers.
 
+use crate::exit::Ended;
 use anyhow::{Context, Result};
 use rslad_data::{Dataset, Split, split_validation};
 use rslad_distill::recipe::{Recipe, SelectOn, TeacherConfig};
 use rslad_distill::trainer::Inputs;
-use rslad_models::{Frozen, Network, checkpoint};
+use rslad_models::checkpoint::{self, Provenance};
+use rslad_models::{ArchSpec, Error as ModelError, Frozen, Network};
 use sha2::{Digest, Sha256};
+use std::io::ErrorKind;
 use std::path::Path;
 
 /// The teachers that the binary carries.
@@ -20,55 +23,76 @@ pub(crate) struct Loaded {
     pub(crate) inputs: Inputs,
     pub(crate) data_sha256: String,
     pub(crate) teacher: Option<Teacher>,
-    pub(crate) second_teacher_sha256: Option<String>,
+    pub(crate) second_teacher: Option<Teacher>,
 }
 
 /// A teacher and where it comes from.
 pub(crate) struct Teacher {
     pub(crate) network: Network,
+    pub(crate) provenance: Provenance,
     pub(crate) sha256: String,
 }
 
-/// Opens everything that a recipe names.
+/// A recipe by name or file, with changes on top.
+pub(crate) fn recipe(name_or_file: &str, changes: &[(String, String)]) -> Result<Recipe> {
+    Recipe::load(name_or_file, changes).map_err(|error| match error {
+        rslad_distill::Error::Io { .. } => Ended::Usage(format!("{error}; expected a recipe in TOML")).into(),
+        other => other.into(),
+    })
+}
+
+/// Opens everything that a recipe names, and checks that it fits together.
 pub(crate) fn load(recipe: &Recipe) -> Result<Loaded> {
     let mut train = rslad_data::open(&recipe.data.set, Split::Train)?;
     if recipe.data.limit > 0 {
-        train = train.limit(recipe.data.limit)?;
+        train = train.limit(recipe.data.limit).context("`data.limit`")?;
     }
     let data_sha256 = train.sha256();
     let (train, selection) = match recipe.select.on {
-        SelectOn::Validation => split_validation(&train, recipe.select.hold_out, SPLIT_SEED)?,
+        SelectOn::Validation => {
+            split_validation(&train, recipe.select.hold_out, SPLIT_SEED).context("`select.hold_out`")?
+        }
         SelectOn::Test => (train, rslad_data::open(&recipe.data.set, Split::Test)?),
     };
-    let teacher = recipe.teacher.as_ref().map(|config| read_teacher(config, "teacher")).transpose()?;
-    let second =
-        recipe.second_teacher.as_ref().map(|config| read_teacher(config, "second_teacher")).transpose()?;
+    let read = |config: &Option<TeacherConfig>, key: &str| {
+        config.as_ref().map(|config| teacher(config, key, &selection)).transpose()
+    };
+    let (first, second) =
+        (read(&recipe.teacher, "teacher")?, read(&recipe.second_teacher, "second_teacher")?);
     let frozen = |t: &Option<Teacher>| -> Result<Option<Frozen>> {
         Ok(t.as_ref().map(|t| t.network.freeze()).transpose()?)
     };
-    let inputs = Inputs { train, selection, teacher: frozen(&teacher)?, second_teacher: frozen(&second)? };
-    Ok(Loaded { inputs, data_sha256, teacher, second_teacher_sha256: second.map(|t| t.sha256) })
+    let inputs = Inputs { teacher: frozen(&first)?, second_teacher: frozen(&second)?, train, selection };
+    rslad_distill::trainer::check(recipe, &inputs)?;
+    Ok(Loaded { inputs, data_sha256, teacher: first, second_teacher: second })
 }
 
-fn read_teacher(config: &TeacherConfig, key: &str) -> Result<Teacher> {
+fn teacher(config: &TeacherConfig, key: &str, data: &Dataset) -> Result<Teacher> {
     let known = KNOWN_TEACHERS.iter().find(|(name, _)| *name == config.file);
     let bytes = match known {
         Some((_, bytes)) => bytes.to_vec(),
-        None => std::fs::read(&config.file).map_err(|source| missing(config, source))?,
+        None => read(Path::new(&config.file), &teacher_expected())?,
     };
-    let network =
-        Network::from_bytes(&bytes, Path::new(&config.file)).with_context(|| format!("`{key}.file`"))?.0;
-    Ok(Teacher { network, sha256: hex(&bytes) })
+    let file = Path::new(&config.file);
+    let (network, provenance) = Network::from_bytes(&bytes, file).with_context(|| format!("`{key}.file`"))?;
+    check_fit(&network, data).with_context(|| format!("`{key}.file` is {}", file.display()))?;
+    Ok(Teacher { network, provenance, sha256: hex(&bytes) })
 }
 
-fn missing(config: &TeacherConfig, source: std::io::Error) -> anyhow::Error {
+fn teacher_expected() -> String {
     let names: Vec<&str> = KNOWN_TEACHERS.iter().map(|(name, _)| *name).collect();
-    let path = config.file.clone().into();
-    let known = format!("no such teacher: neither a file nor a known name ({})", names.join(", "));
-    match source.kind() {
-        std::io::ErrorKind::NotFound => rslad_models::Error::Checkpoint { path, message: known }.into(),
-        _ => rslad_models::Error::Io { path, source }.into(),
-    }
+    format!("a checkpoint of rslad, or the name of a teacher that comes with it ({})", names.join(", "))
+}
+
+/// The bytes of a weight file; whatever keeps them from being read is a matter of weights.
+fn read(path: &Path, expected: &str) -> Result<Vec<u8>, ModelError> {
+    std::fs::read(path).map_err(|source| {
+        let why = match source.kind() {
+            ErrorKind::NotFound => "no such file".to_string(),
+            _ => format!("cannot be read ({source})"),
+        };
+        ModelError::Checkpoint { path: path.into(), message: format!("{why}, expected {expected}") }
+    })
 }
 
 /// The SHA-256 of bytes, in hex.
@@ -76,15 +100,16 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The classifier agrees with the data about classes and channels.
+/// The classifier agrees with the data about classes, channels and sides.
 pub(crate) fn check_fit(network: &Network, data: &Dataset) -> Result<()> {
     let (classes, channels) = (network.graph().n_classes(), network.graph().in_channels());
     let [c, h, w] = data.shape();
     if classes != data.n_classes() || channels != c {
-        return Err(crate::exit::Ended::Usage(format!(
-            "the model takes {channels} channels and knows {classes} classes, but `{}` has {c} channels and {} classes",
-            data.name(),
-            data.n_classes()
+        return Err(Ended::Usage(format!(
+            "the model takes {channels} channels and knows {classes} classes, expected {c} channels and {} \
+             classes as `{}` has; choose the data it was trained on",
+            data.n_classes(),
+            data.name()
         ))
         .into());
     }
@@ -92,23 +117,57 @@ pub(crate) fn check_fit(network: &Network, data: &Dataset) -> Result<()> {
     Ok(())
 }
 
+/// A warning where a model was trained on other data than these.
+pub(crate) fn strange_data(provenance: &Provenance, data: &Dataset) -> Option<String> {
+    let trained_on = provenance.get("data")?.as_str()?;
+    let name = trained_on.split(':').next()?;
+    (name != data.name()).then(|| {
+        format!("was trained on `{trained_on}` and meets `{}` here; expected the same data", data.name())
+    })
+}
+
+/// The architecture that `--arch` and `--arch-set` describe: the published one with these changes.
+pub(crate) fn arch(name: Option<&str>, options: &[(String, String)]) -> Result<Option<ArchSpec>> {
+    let Some(name) = name else { return Ok(None) };
+    let mut changes = toml::Table::new();
+    for (key, value) in options {
+        let parsed = format!("v = {value}").parse::<toml::Table>().ok().and_then(|mut t| t.remove("v"));
+        changes.insert(key.clone(), parsed.unwrap_or_else(|| toml::Value::String(value.clone())));
+    }
+    let arch = ArchSpec::published(name, &changes)?;
+    arch.graph()?;
+    Ok(Some(arch))
+}
+
+/// Whether a file is a run's `state-*.safetensors`, which looks like weights to a newcomer.
+fn is_state(bytes: &[u8]) -> bool {
+    let Ok((_, header)) = safetensors::SafeTensors::read_metadata(bytes) else { return false };
+    header.metadata().as_ref().is_some_and(|metadata| metadata.contains_key("rslad-state"))
+}
+
+/// A network from a file, with what its file says of its making.
+pub(crate) struct Weights {
+    pub(crate) network: Network,
+    pub(crate) provenance: Provenance,
+    pub(crate) sha256: String,
+    pub(crate) bytes: usize,
+}
+
 /// Reads weights: a checkpoint of ours, or with an architecture any safetensors state dict.
-pub(crate) fn model(
-    path: &Path,
-    arch: Option<&rslad_models::ArchSpec>,
-) -> Result<(Network, checkpoint::Provenance, String)> {
-    let bytes =
-        std::fs::read(path).map_err(|source| rslad_models::Error::Io { path: path.into(), source })?;
-    let sha256 = hex(&bytes);
-    match arch {
-        None => {
-            let (network, provenance) = Network::from_bytes(&bytes, path)?;
-            Ok((network, provenance, sha256))
+pub(crate) fn weights(path: &Path, arch: Option<&ArchSpec>) -> Result<Weights> {
+    let bytes = read(path, "a checkpoint as `rslad train` writes it, or a safetensors state dict")?;
+    let (network, provenance) = match arch {
+        None if is_state(&bytes) => {
+            let message = "is what an unfinished run continues from, expected weights; take best.safetensors or \
+                           last.safetensors beside it";
+            return Err(ModelError::Checkpoint { path: path.into(), message: message.into() }.into());
         }
+        None => Network::from_bytes(&bytes, path)?,
         Some(arch) => {
             let network = Network::with_state_dict(arch, &checkpoint::read_tensors(path)?)
                 .with_context(|| path.display().to_string())?;
-            Ok((network, checkpoint::Provenance::new(), sha256))
+            (network, Provenance::new())
         }
-    }
+    };
+    Ok(Weights { network, provenance, sha256: hex(&bytes), bytes: bytes.len() })
 }

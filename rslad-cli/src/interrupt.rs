@@ -1,19 +1,41 @@
-//! Ctrl-C and termination: the first asks the work to save and stop, the second ends the process.
+//! Ctrl-C and termination: the first asks the work to save and stop, another ends the process at once.
 
+use crate::progress::Show;
+use crate::say;
 use anyhow::{Context, Result};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+/// Signals nearer than this to the first are the same wish: `timeout` and cluster managers send one to
+/// the process and one to its group.
+const ONE_WISH: Duration = Duration::from_millis(500);
 
 /// A flag that the first signal raises.
-pub(crate) fn flag() -> Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
+pub(crate) fn flag(show: Show) -> Result<Arc<AtomicBool>> {
+    let (stop, at_once) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     for signal in [SIGINT, SIGTERM] {
-        // In this order: a signal that finds the flag raised ends the process.
-        flag::register_conditional_shutdown(signal, 75, Arc::clone(&stop))
+        let code = 128 + signal; // what a shell says of a process that the signal ended
+        flag::register_conditional_shutdown(signal, code, Arc::clone(&at_once))
             .context("cannot watch for signals")?;
         flag::register(signal, Arc::clone(&stop)).context("cannot watch for signals")?;
     }
+    let raised = Arc::clone(&stop);
+    thread::spawn(move || watch(&raised, &at_once, show));
     Ok(stop)
+}
+
+/// Answers the first signal, and arms the second.
+fn watch(raised: &AtomicBool, at_once: &AtomicBool, show: Show) {
+    while !raised.load(Ordering::Relaxed) {
+        thread::sleep(Duration::from_millis(50));
+    }
+    if show != Show::Nothing {
+        say::note("\nstopping as soon as the state is safe; once more ends at once");
+    }
+    thread::sleep(ONE_WISH);
+    at_once.store(true, Ordering::Relaxed);
 }

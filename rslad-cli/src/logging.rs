@@ -35,6 +35,9 @@ pub(crate) fn start(verbose: u8) {
 
 /// From now on also to this run directory. Only the first call of a process counts.
 pub(crate) fn also_to(directory: &Path) -> Result<()> {
+    if LOG.get().is_some() {
+        return Ok(());
+    }
     let path = directory.join("log.jsonl");
     let file = OpenOptions::new().create(true).append(true).open(&path);
     let file = file.with_context(|| path.display().to_string())?;

@@ -10,9 +10,13 @@ mod exit;
 mod inputs;
 mod interrupt;
 mod logging;
+mod output;
 mod picture;
 mod progress;
+mod result_file;
 mod run_info;
+mod say;
+mod suite;
 mod table;
 
 use args::{Cli, Command};
@@ -27,13 +31,15 @@ fn main() -> ExitCode {
         Command::Quickstart(args) => commands::quickstart::run(&args, cli.quiet),
         Command::Train(args) => commands::train::run(&args, cli.quiet),
         Command::Eval(args) => commands::eval::run(&args, cli.quiet),
+        Command::Weights(args) => commands::weights::run(&args),
         Command::List(args) => commands::list::run(&args),
         Command::Completions(args) => commands::completions::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if exit::is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", exit::describe(&error));
+            say::note(format!("error: {}", exit::describe(&error)));
             ExitCode::from(exit::code(&error))
         }
     }

@@ -1,13 +1,37 @@
-//! The picture of an attack: clean image, perturbation and adversarial image for two models, with what
-//! each model answers.
+//! The picture of an attack: a column of tiles for each image, a group of rows for each model, under
+//! every attacked image what the model answers, right in green and wrong in red.
 
-use anyhow::{Context, Result};
+mod canvas;
+
+use anyhow::Result;
 use candle_core::Tensor;
-use font8x8::UnicodeFonts;
-use image::{ImageFormat, Rgb, RgbImage};
-use std::io::Cursor;
+use canvas::{Canvas, INK, LETTER, PALE, RIGHT, WRONG};
 
-/// What one model made of one image.
+/// What a picture shows.
+pub(crate) struct Picture {
+    /// One for each model.
+    pub(crate) groups: Vec<Group>,
+    /// One for each image.
+    pub(crate) columns: Vec<Column>,
+    /// The factor that makes the perturbations visible; it is written beside them.
+    pub(crate) amplify: u32,
+}
+
+/// An image, `[C, H, W]` in `[0, 1]`, and its label.
+pub(crate) struct Column {
+    pub(crate) x_nat: Tensor,
+    pub(crate) label: String,
+}
+
+/// A model and its answers.
+pub(crate) struct Group {
+    /// The heading.
+    pub(crate) model: String,
+    /// One for each column.
+    pub(crate) answers: Vec<Answer>,
+}
+
+/// What a model made of one image.
 pub(crate) struct Answer {
     /// The adversarial image made against it, `[C, H, W]` in `[0, 1]`.
     pub(crate) x_adv: Tensor,
@@ -17,85 +41,122 @@ pub(crate) struct Answer {
     pub(crate) right: bool,
 }
 
-/// One row of the picture.
-pub(crate) struct Row {
-    /// The clean image, `[C, H, W]` in `[0, 1]`.
-    pub(crate) x_nat: Tensor,
-    /// Its label.
-    pub(crate) label: String,
-    /// One answer a model, in the order of the models.
-    pub(crate) answers: Vec<Answer>,
-}
+const MARGIN: u32 = 20;
+const TILE: u32 = 84;
+const STEP: u32 = TILE + 12; // from a tile to its right neighbor
+const CAPTION: u32 = 26; // a line under a tile, with its distance
+const HEADING: u32 = 44; // a group's, with the space above it
+const SIDE: u32 = 10 * LETTER; // what the rows are called
 
-const TILE: u32 = 96; // a shown image
-const GAP: u32 = 14;
-const TEXT: u32 = 22; // a line of text
-const INK: Rgb<u8> = Rgb([40, 44, 52]);
-const PAPER: Rgb<u8> = Rgb([250, 250, 250]);
-const RIGHT: Rgb<u8> = Rgb([20, 130, 60]);
-const WRONG: Rgb<u8> = Rgb([200, 30, 40]);
+impl Picture {
+    /// The picture as a PNG.
+    pub(crate) fn png(&self) -> Result<Vec<u8>> {
+        let width = MARGIN + SIDE + self.columns.len() as u32 * STEP + MARGIN - (STEP - TILE);
+        let group = HEADING + 2 * (TILE + 10) + CAPTION;
+        let height = MARGIN + TILE + CAPTION + self.groups.len() as u32 * group + MARGIN / 2;
+        let mut canvas = Canvas::new(width, height);
 
-/// Draws the rows under one heading a model; `amplify` is the factor on the perturbations, and is
-/// written above them. Returns a PNG.
-pub(crate) fn grid(models: &[&str], rows: &[Row], amplify: f32) -> Result<Vec<u8>> {
-    let columns = 1 + 2 * models.len() as u32;
-    let width = GAP + columns * (TILE + GAP);
-    let head = GAP + 2 * TEXT;
-    let height = head + rows.len() as u32 * (TILE + TEXT + GAP);
-    let mut canvas = RgbImage::from_pixel(width, height, PAPER);
-    let left = |column: u32| GAP + column * (TILE + GAP);
-
-    text(&mut canvas, left(0), GAP + TEXT, "clean", INK);
-    for (m, model) in models.iter().enumerate() {
-        let column = 1 + 2 * m as u32;
-        text(&mut canvas, left(column), GAP, &format!("against {model}"), INK);
-        text(&mut canvas, left(column), GAP + TEXT, &format!("change x{amplify:.0}"), INK);
-        text(&mut canvas, left(column + 1), GAP + TEXT, "attacked", INK);
+        let mut top = MARGIN;
+        canvas.text(MARGIN, top + TILE / 2 - 8, "clean", INK);
+        for (left, column) in self.lefts().zip(&self.columns) {
+            canvas.image(left, top, TILE, &column.x_nat)?;
+            canvas.text(left, top + TILE + 6, &column.label, INK);
+        }
+        top += TILE + CAPTION;
+        for group in &self.groups {
+            top = self.group(&mut canvas, top, group)?;
+        }
+        canvas.png()
     }
-    for (r, row) in rows.iter().enumerate() {
-        let top = head + r as u32 * (TILE + TEXT + GAP);
-        tile(&mut canvas, left(0), top, &row.x_nat)?;
-        text(&mut canvas, left(0), top + TILE + 6, &format!("is {}", row.label), INK);
-        for (m, answer) in row.answers.iter().enumerate() {
-            let column = 1 + 2 * m as u32;
-            let change = (&answer.x_adv - &row.x_nat)?.affine(f64::from(amplify), 0.5)?; // gray is no change
-            tile(&mut canvas, left(column), top, &change)?;
-            tile(&mut canvas, left(column + 1), top, &answer.x_adv)?;
+
+    fn lefts(&self) -> impl Iterator<Item = u32> {
+        (0..self.columns.len() as u32).map(|column| MARGIN + SIDE + column * STEP)
+    }
+
+    /// Draws a group below `top`; returns where it ends.
+    fn group(&self, canvas: &mut Canvas, top: u32, group: &Group) -> Result<u32> {
+        let wrong = group.answers.iter().filter(|answer| !answer.right).count();
+        let verdict = format!("wrong on {wrong} of {}", group.answers.len());
+        canvas.rule(MARGIN, top + 6, PALE);
+        let heading = top + 18;
+        canvas.text(MARGIN, heading, &group.model, INK);
+        let color = if 2 * wrong > group.answers.len() { WRONG } else { RIGHT };
+        canvas.text(MARGIN + (group.model.len() as u32 + 2) * LETTER, heading, &verdict, color);
+
+        let changes = top + HEADING;
+        let attacked = changes + TILE + 10;
+        canvas.text(MARGIN, changes + TILE / 2 - 16, "change", INK);
+        canvas.text(MARGIN, changes + TILE / 2, &format!("x{}", self.amplify), INK);
+        canvas.text(MARGIN, attacked + TILE / 2 - 8, "attacked", INK);
+        for ((left, column), answer) in self.lefts().zip(&self.columns).zip(&group.answers) {
+            let change = ((&answer.x_adv - &column.x_nat)? * f64::from(self.amplify))?;
+            canvas.frame(left, changes, TILE, 1, PALE);
+            canvas.change(left, changes, TILE, &change)?;
             let color = if answer.right { RIGHT } else { WRONG };
-            text(&mut canvas, left(column + 1), top + TILE + 6, &format!("says {}", answer.class), color);
+            canvas.frame(left, attacked, TILE, 3, color);
+            canvas.image(left, attacked, TILE, &answer.x_adv)?;
+            canvas.text(left, attacked + TILE + 8, &answer.class, color);
         }
+        Ok(attacked + TILE + 10 + CAPTION)
     }
-    let mut png = Cursor::new(Vec::new());
-    canvas.write_to(&mut png, ImageFormat::Png).context("cannot encode the picture")?;
-    Ok(png.into_inner())
 }
 
-/// An image `[C, H, W]`, gray or color, enlarged by the nearest pixel.
-fn tile(canvas: &mut RgbImage, left: u32, top: u32, x: &Tensor) -> Result<()> {
-    let (c, h, w) = x.dims3()?;
-    let values: Vec<f32> = x.contiguous()?.flatten_all()?.to_vec1()?;
-    for (dy, dx) in (0..TILE).flat_map(|dy| (0..TILE).map(move |dx| (dy, dx))) {
-        let (y, x) = ((dy as usize * h) / TILE as usize, (dx as usize * w) / TILE as usize);
-        let level =
-            |channel: usize| (255.0 * values[(channel.min(c - 1) * h + y) * w + x]).clamp(0.0, 255.0) as u8;
-        canvas.put_pixel(left + dx, top + dy, Rgb([level(0), level(1), level(2)]));
-    }
-    Ok(())
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+    use image::RgbImage;
 
-/// A line of text in letters of 8x16 pixels: each dot of the font is two high, which reads well.
-fn text(canvas: &mut RgbImage, left: u32, top: u32, line: &str, color: Rgb<u8>) {
-    for (i, letter) in line.chars().enumerate() {
-        let Some(glyph) = font8x8::BASIC_FONTS.get(letter) else { continue };
-        for (row, bits) in glyph.iter().enumerate() {
-            for column in (0..8u32).filter(|column| bits >> column & 1 == 1) {
-                for dy in 0..2 {
-                    let (x, y) = (left + 8 * i as u32 + column, top + 2 * row as u32 + dy);
-                    if x < canvas.width() && y < canvas.height() {
-                        canvas.put_pixel(x, y, color);
-                    }
-                }
-            }
+    fn decoded(picture: &Picture) -> RgbImage {
+        image::load_from_memory(&picture.png().unwrap()).unwrap().to_rgb8()
+    }
+
+    fn picture(shape: (usize, usize, usize), level: f32, shift: f32, right: bool) -> Picture {
+        let x_nat = Tensor::full(level, shape, &Device::Cpu).unwrap();
+        let x_adv = Tensor::full(level + shift, shape, &Device::Cpu).unwrap();
+        let answer = || Answer { x_adv: x_adv.clone(), class: "3".into(), right };
+        let column = || Column { x_nat: x_nat.clone(), label: "2".into() };
+        let group = |model: &str| Group { model: model.into(), answers: vec![answer(), answer()] };
+        Picture { groups: vec![group("a"), group("b")], columns: vec![column(), column()], amplify: 4 }
+    }
+
+    /// The middles of the tiles of the first column: clean, change and attacked of the first group.
+    fn middles(image: &RgbImage) -> [[u8; 3]; 3] {
+        let x = MARGIN + SIDE + TILE / 2;
+        let change = MARGIN + TILE + CAPTION + HEADING;
+        [MARGIN, change, change + TILE + 10].map(|top| image.get_pixel(x, top + TILE / 2).0)
+    }
+
+    #[test]
+    fn gray_images_are_shown_gray_and_their_change_in_two_colors() {
+        let [clean, change, attacked] = middles(&decoded(&picture((1, 8, 8), 0.5, 0.125, false)));
+        assert_eq!((clean, attacked), ([127; 3], [159; 3]));
+        assert!(change[0] > change[2], "brighter is amber: {change:?}");
+        let [_, change, _] = middles(&decoded(&picture((1, 8, 8), 0.5, -0.125, false)));
+        assert!(change[2] > change[0], "darker is blue: {change:?}");
+        let [_, change, _] = middles(&decoded(&picture((1, 8, 8), 0.5, 0.0, false)));
+        assert_eq!(change, [255; 3], "no change is white");
+    }
+
+    #[test]
+    fn color_images_keep_their_channels() {
+        let mut picture = picture((3, 32, 32), 0.0, 0.0, true);
+        let red = Tensor::new(&[1f32, 0.5, 0.0], &Device::Cpu).unwrap();
+        let red = red.reshape((3, 1, 1)).unwrap().broadcast_as((3, 32, 32)).unwrap();
+        picture.groups[0].answers[0].x_adv = red.contiguous().unwrap();
+        let [clean, change, attacked] = middles(&decoded(&picture));
+        assert_eq!((clean, attacked), ([0; 3], [255, 127, 0]));
+        assert_eq!(change, [255, 255, 127], "gray is no change, in each channel");
+    }
+
+    #[test]
+    fn eight_digits_fit_a_readme() {
+        let mut wide = picture((1, 8, 8), 0.2, 0.1, true);
+        for _ in 2..8 {
+            let last = &wide.columns[0];
+            wide.columns.push(Column { x_nat: last.x_nat.clone(), label: "ankle boot".into() });
         }
+        let (width, height) = decoded(&wide).dimensions();
+        assert!(width <= 900 && height <= 700, "{width}x{height}");
     }
 }

@@ -1,5 +1,6 @@
 //! What a person sees while it runs: a bar with the time left on a terminal, plain lines elsewhere.
 
+use crate::say;
 use indicatif::{ProgressBar, ProgressStyle};
 use rslad_attacks::Perturbed;
 use rslad_distill::observer::{Beginning, EpochEvent, EvalEvent, Observer, StepEvent};
@@ -36,21 +37,27 @@ pub(crate) struct Work {
     show: Show,
     name: String,
     bar: ProgressBar,
+    began: Instant,
+    first: u64, // units that were done before this sitting
     last_line: Instant,
 }
 
 impl Work {
-    /// Work of `length` units called `name`.
-    pub(crate) fn new(show: Show, name: &str, length: u64) -> Self {
+    /// Work of `length` units called `name`, of which `done` were done before.
+    pub(crate) fn new(show: Show, name: &str, length: u64, done: u64) -> Self {
         let bar = if show == Show::Bar { ProgressBar::new(length) } else { ProgressBar::hidden() };
-        let style =
-            ProgressStyle::with_template("  {prefix:<16} {bar:24.cyan/dim} {percent:>3}%  {msg}  ETA {eta}");
+        let style = ProgressStyle::with_template(
+            "  {prefix:<10} {bar:20.cyan/dim} {percent:>3}%  ETA {eta:<4} {wide_msg}",
+        );
         if let Ok(style) = style {
             bar.set_style(style.progress_chars("━╸─"));
         }
         bar.set_length(length);
         bar.set_prefix(name.to_string());
-        Self { show, name: name.into(), bar, last_line: Instant::now() }
+        bar.set_position(done);
+        bar.reset_eta();
+        let now = Instant::now();
+        Self { show, name: name.into(), bar, began: now, first: done, last_line: now }
     }
 
     /// `n` more units are done.
@@ -61,10 +68,21 @@ impl Work {
             Show::Lines if self.last_line.elapsed() >= BETWEEN_LINES => {
                 self.last_line = Instant::now();
                 let share = 100 * self.bar.position() / self.bar.length().unwrap_or(1).max(1);
-                eprintln!("  {}: {share} %, {}", self.name, message());
+                say::note(format!("  {}: {share} %, {}, ETA {}", self.name, message(), self.left()));
             }
             _ => {}
         }
+    }
+
+    /// The time that is left if the rest goes as what was done in this sitting.
+    fn left(&self) -> String {
+        let done = self.bar.position().saturating_sub(self.first);
+        let rest = self.bar.length().unwrap_or(0).saturating_sub(self.bar.position());
+        if done == 0 {
+            return "unknown".into();
+        }
+        let seconds = self.began.elapsed().as_secs() * rest / done;
+        format!("{}:{:02}", seconds / 60, seconds % 60)
     }
 
     /// A line that stays, above the bar.
@@ -72,7 +90,7 @@ impl Work {
         match self.show {
             Show::Nothing => {}
             Show::Bar => self.bar.println(text),
-            Show::Lines => eprintln!("{text}"),
+            Show::Lines => say::note(text),
         }
     }
 }
@@ -119,10 +137,8 @@ impl TrainingProgress {
 impl Observer for TrainingProgress {
     fn begin(&mut self, b: &Beginning) {
         self.epochs = b.epochs;
-        let mut work = Work::new(self.show, &self.name, b.epochs * b.steps_per_epoch);
         let done = (b.epoch - 1) * b.steps_per_epoch + b.steps_done;
-        work.bar.set_position(done);
-        work.bar.reset_eta();
+        let mut work = Work::new(self.show, &self.name, b.epochs * b.steps_per_epoch, done);
         if done > 0 {
             work.line(&format!("  {}: continues in epoch {}, step {}", self.name, b.epoch, b.steps_done + 1));
         }
@@ -136,7 +152,7 @@ impl Observer for TrainingProgress {
         if let Some(work) = &mut self.work {
             work.advance(1, || {
                 let robust =
-                    robust.map_or(String::new(), |r| format!("  validation robust {:.1}", 100.0 * r));
+                    robust.map_or(String::new(), |r| format!("  robust {:.1} % on validation", 100.0 * r));
                 format!("epoch {}/{epochs}  loss {:.4}{robust}", e.epoch, e.loss)
             });
         }
@@ -176,7 +192,7 @@ pub(crate) struct EvaluationProgress {
 
 impl EvaluationProgress {
     pub(crate) fn new(show: Show, name: &str, n: usize) -> Self {
-        Self { work: Work::new(show, name, n as u64), done: 0 }
+        Self { work: Work::new(show, name, n as u64, 0), done: 0 }
     }
 }
 

@@ -36,6 +36,8 @@ pub(crate) struct Sitting {
 pub(crate) struct Host {
     pub(crate) processor: String,
     pub(crate) cores: usize,
+    /// The threads that numeric work is spread over; results do not depend on it.
+    pub(crate) threads: usize,
     pub(crate) os: String,
 }
 
@@ -57,6 +59,7 @@ impl Host {
         Self {
             processor: model.unwrap_or(std::env::consts::ARCH).into(),
             cores: cores(),
+            threads: candle_core::utils::get_num_threads(),
             os: std::env::consts::OS.into(),
         }
     }

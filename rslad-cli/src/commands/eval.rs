@@ -1,88 +1,65 @@
 //! `rslad eval`.
 
 use crate::args::EvalArgs;
-use crate::evaluation::{self, Job, ModelInfo, SaveAdversarial};
-use crate::exit::Ended;
+use crate::evaluation::{self, Job, SaveAdversarial};
+use crate::inputs::{self, Weights};
+use crate::output::Output;
 use crate::progress::Show;
-use crate::{inputs, interrupt, table};
+use crate::result_file::{ModelInfo, Question, ResultFile};
+use crate::{interrupt, say, suite, table};
 use anyhow::Result;
 use rslad_attacks::Linf;
-use rslad_attacks::suite::{Column, Suite};
-use rslad_models::ArchSpec;
+use rslad_data::Dataset;
 use rslad_models::checkpoint::Provenance;
 
 pub(crate) fn run(args: &EvalArgs, quiet: bool) -> Result<()> {
-    let suite = suite(args)?;
-    let result = args.out.join("result.json");
-    if result.exists() {
-        let message = format!("{} is there already: choose another --out, or remove it", result.display());
-        return Err(Ended::Usage(message).into());
-    }
-    let arch = args.arch.as_deref().map(|name| arch(name, &args.arch_set)).transpose()?;
-    let (network, provenance, sha256) = inputs::model(&args.model, arch.as_ref())?;
-    let mut data = rslad_data::open(&args.data, args.split)?;
-    if let Some(n) = args.n {
-        data = data.limit(n)?;
-    }
+    let suite = suite::resolve(&args.suite, &args.attack)?;
+    let arch = inputs::arch(args.arch.as_deref(), &args.arch_set)?;
+    let Weights { network, provenance, sha256, .. } = inputs::weights(&args.model, arch.as_ref())?;
+    let data = data(args)?;
     inputs::check_fit(&network, &data)?;
     let (eps, origin) = radius(args, &provenance)?;
+    let model = ModelInfo { path: args.model.display().to_string(), sha256, arch: network.arch().clone() };
+    let question = Question { model, data: evaluation::data_info(&data), eps, seed: args.seed };
+    let save = if args.save_adversarial { SaveAdversarial::Yes } else { SaveAdversarial::No };
+
+    let before = question.answered(&args.out, &suite.text)?;
+    let before = before.filter(|_| save == SaveAdversarial::No || evaluation::has_adversarial(&args.out));
     let show = Show::here(quiet);
+    let stop = interrupt::flag(show)?;
+    let out = Output::open(&args.out)?;
     if show != Show::Nothing {
-        eprintln!(
-            "{} · {} images of {} ({}) · eps {eps} ({origin}) · seed {}",
-            args.model.display(),
-            data.len(),
-            data.name(),
-            data.split(),
-            args.seed
-        );
+        introduce(args, &data, eps, origin);
     }
-    let stop = interrupt::flag()?;
+    if let Some(result) = before {
+        if show != Show::Nothing {
+            say::note(format!("already done: the result of before is in {}", args.out.display()));
+        }
+        report(&result)?;
+        return Ok(say::result(out.file("result.json").display())?);
+    }
     let job = Job {
         name: "attacking",
         f: &network.freeze()?,
-        model: ModelInfo { path: args.model.display().to_string(), sha256, arch: network.arch().clone() },
         data: &data,
+        question,
         suite: &suite,
-        eps,
-        seed: args.seed,
         batch_size: args.batch_size as usize,
-        save: if args.save_adversarial { SaveAdversarial::Yes } else { SaveAdversarial::No },
+        save,
+        warnings: inputs::strange_data(&provenance, &data)
+            .map(|strange| format!("the model {strange}"))
+            .into_iter()
+            .collect(),
     };
-    let result = evaluation::run(job, &args.out, show, &stop)?;
-    println!("{}", table::of_results(&[("model", &result)]));
-    println!("n = {}, 95 % Wilson intervals; {}", result.data.n, args.out.join("result.json").display());
-    for warning in &result.warnings {
-        println!("warning: {warning}");
-    }
-    Ok(())
+    let finished = evaluation::run(&job, show, &stop)?;
+    report(&finished.result)?; // before it is written: a full disk must not cost the numbers
+    finished.write(out.path())?;
+    Ok(say::result(out.file("result.json").display())?)
 }
 
-fn arch(name: &str, options: &[(String, String)]) -> Result<ArchSpec> {
-    let mut changes = toml::Table::new();
-    for (key, value) in options {
-        let parsed = format!("v = {value}").parse::<toml::Table>().ok().and_then(|mut t| t.remove("v"));
-        changes.insert(key.clone(), parsed.unwrap_or_else(|| toml::Value::String(value.clone())));
-    }
-    Ok(ArchSpec::published(name, &changes)?)
-}
-
-/// All columns that the flags ask for.
-fn suite(args: &EvalArgs) -> Result<Suite> {
-    let mut columns: Vec<Column> = Vec::new();
-    for name in &args.suite {
-        columns.extend(Suite::load(name)?.columns);
-    }
-    for name in &args.attack {
-        columns.extend(Suite::of_attack(rslad_attacks::attacks::find(name)?).columns);
-    }
-    let mut names = std::collections::BTreeSet::new();
-    if let Some(twice) = columns.iter().find(|c| !names.insert(c.name.clone())) {
-        let message =
-            format!("column `{}` is asked for twice by --suite and --attack, expected once", twice.name);
-        return Err(Ended::Usage(message).into());
-    }
-    Ok(Suite { name: "command line".into(), about: String::new(), columns })
+fn data(args: &EvalArgs) -> Result<Dataset> {
+    let data = rslad_data::open(&args.data, args.split)?;
+    Ok(args.n.map(|n| data.limit(n as usize)).transpose()?.unwrap_or(data))
 }
 
 /// The radius, and where it comes from.
@@ -94,4 +71,26 @@ fn radius(args: &EvalArgs, provenance: &Provenance) -> Result<(Linf, &'static st
         Some(text) => Ok((text.parse()?, "as the checkpoint was selected")),
         None => Ok(("8/255".parse()?, "the usual one; change it with --eps")),
     }
+}
+
+fn introduce(args: &EvalArgs, data: &Dataset, eps: Linf, origin: &str) {
+    say::note(format!(
+        "{} · {} images of {} ({}) · eps {eps} ({origin}) · seed {}",
+        args.model.display(),
+        data.len(),
+        data.name(),
+        data.split(),
+        args.seed
+    ));
+}
+
+fn report(result: &ResultFile) -> Result<()> {
+    for warning in &result.warnings {
+        say::note(format!("warning: {warning}"));
+    }
+    say::result(table::of_results(&[("model", result)]))?;
+    Ok(say::result(format!(
+        "n = {}, eps {}, in brackets the 95 % Wilson interval",
+        result.data.n, result.eps
+    ))?)
 }

@@ -1,32 +1,32 @@
 //! `rslad list`: the registries, as they are.
 
 use crate::args::{ListArgs, Listed};
+use crate::say;
 use anyhow::Result;
 use rslad_attacks::attacks::ATTACKS;
 use rslad_attacks::suite::{SUITES, Suite};
 use rslad_data::DATASETS;
 use rslad_distill::{METHODS, RECIPES, Recipe};
-use rslad_models::ARCHS;
+use rslad_models::arch::PRESETS;
+use rslad_models::{ARCHS, ArchSpec};
 
 pub(crate) fn run(args: &ListArgs) -> Result<()> {
-    match args.what {
-        Listed::Archs => archs(),
+    let text = match args.what {
+        Listed::Archs => archs()?,
         Listed::Attacks => attacks(),
         Listed::Methods => methods(),
         Listed::Recipes => recipes()?,
         Listed::Suites => suites()?,
         Listed::Datasets => entries(DATASETS.iter().map(|d| (d.name, d.about.to_string()))),
-    }
-    Ok(())
+    };
+    Ok(say::result(text.trim_end())?)
 }
 
 /// Names in a column, texts beside them.
-fn entries<'a>(rows: impl Iterator<Item = (&'a str, String)>) {
+fn entries<'a>(rows: impl Iterator<Item = (&'a str, String)>) -> String {
     let rows: Vec<_> = rows.collect();
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-    for (name, about) in rows {
-        println!("{name:width$}  {about}");
-    }
+    rows.iter().map(|(name, about)| format!("{name:width$}  {about}\n")).collect()
 }
 
 /// TOML keys on one line.
@@ -34,50 +34,61 @@ fn on_one_line(keys: &str) -> String {
     keys.trim().replace('\n', ", ")
 }
 
-fn archs() {
+fn archs() -> Result<String> {
+    let mut text = "Costs are of the published options, for one image of 32x32.\n\n".to_string();
     for arch in ARCHS {
-        println!(
-            "{}  {}\n    options, as published: {}\n",
-            arch.name,
-            arch.about,
-            on_one_line(arch.published)
-        );
+        text += &format!("{}  {}\n", arch.name, arch.about);
+        text +=
+            &format!("    options  {}\n    costs    {}\n\n", on_one_line(arch.published), cost(arch.name)?);
     }
+    text += "Names with some options fixed:\n\n";
+    for preset in PRESETS {
+        text += &format!("{}  {} with {}\n", preset.name, preset.arch, on_one_line(preset.options));
+        text += &format!("    costs    {}\n\n", cost(preset.name)?);
+    }
+    Ok(text + "rslad weights inspect FILE shows a checkpoint layer by layer")
 }
 
-fn attacks() {
-    for attack in ATTACKS {
-        println!("{}  {}", attack.name, attack.about);
-        if !attack.usual.trim().is_empty() {
-            println!("    usual keys: {}", on_one_line(attack.usual));
-        }
-        println!();
-    }
+fn cost(name: &str) -> Result<String> {
+    let graph = ArchSpec::published(name, &toml::Table::new())?.graph()?;
+    Ok(format!(
+        "{} parameters · {} multiply-accumulates · {}B of activations (f32)",
+        say::count(graph.n_parameters() as u64),
+        say::short(graph.macs(32, 32)?),
+        say::short(4 * graph.activations(32, 32)?)
+    ))
 }
 
-fn methods() {
-    println!(
-        "S student, T teacher, x clean image, x' adversarial image, y label; x' maximizes the inner loss.\n"
-    );
-    for method in METHODS {
-        println!("{}  {}", method.name, method.about);
-        println!("    outer  {}\n    inner  {}\n    keys   {}\n", method.outer, method.inner, method.keys);
-    }
+fn attacks() -> String {
+    let entry = |attack: &rslad_attacks::attacks::AttackEntry| match attack.usual.trim() {
+        "" => format!("{}  {}\n\n", attack.name, attack.about),
+        keys => format!("{}  {}\n    usual keys  {}\n\n", attack.name, attack.about, on_one_line(keys)),
+    };
+    ATTACKS.iter().map(entry).collect()
 }
 
-fn recipes() -> Result<()> {
+fn methods() -> String {
+    let legend = "S student, T teacher, x clean image, x' adversarial image, y label; x' maximizes the inner loss.\n\n";
+    let entry = |m: &rslad_distill::methods::MethodEntry| {
+        format!(
+            "{}  {}\n    outer  {}\n    inner  {}\n    keys   {}\n\n",
+            m.name, m.about, m.outer, m.inner, m.keys
+        )
+    };
+    legend.to_string() + &METHODS.iter().map(entry).collect::<String>()
+}
+
+fn recipes() -> Result<String> {
     let about = |name| Recipe::load(name, &[]).map(|recipe| recipe.about);
     let rows = RECIPES.iter().map(|r| Ok((r.name, about(r.name)?))).collect::<Result<Vec<_>>>()?;
-    entries(rows.into_iter());
-    println!("\nrslad train --recipe NAME --print shows one in full");
-    Ok(())
+    Ok(entries(rows.into_iter()) + "\nrslad train --recipe NAME --print shows one in full")
 }
 
-fn suites() -> Result<()> {
-    for entry in SUITES {
-        let suite = Suite::load(entry.name)?;
+fn suites() -> Result<String> {
+    let entry = |name: &str| -> Result<String> {
+        let suite = Suite::load(name)?;
         let columns: Vec<&str> = suite.columns.iter().map(|c| c.name.as_str()).collect();
-        println!("{}  {}\n    columns: {}\n", suite.name, suite.about, columns.join(", "));
-    }
-    Ok(())
+        Ok(format!("{}  {}\n    columns  {}\n\n", suite.name, suite.about, columns.join(", ")))
+    };
+    SUITES.iter().map(|s| entry(s.name)).collect()
 }

@@ -5,3 +5,4 @@ pub(crate) mod eval;
 pub(crate) mod list;
 pub(crate) mod quickstart;
 pub(crate) mod train;
+pub(crate) mod weights;

@@ -3,9 +3,10 @@
 use crate::args::TrainArgs;
 use crate::exit::Ended;
 use crate::inputs::{self, Loaded};
+use crate::output::Output;
 use crate::progress::{Detail, Show, TrainingProgress};
 use crate::run_info::{RunInfo, Sitting};
-use crate::{interrupt, logging};
+use crate::{interrupt, logging, say};
 use anyhow::{Result, anyhow};
 use rslad_distill::trainer::clean_accuracy;
 use rslad_distill::{Outcome, Recipe, RunDir, train};
@@ -14,24 +15,26 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 pub(crate) fn run(args: &TrainArgs, quiet: bool) -> Result<()> {
-    let recipe = Recipe::load(&args.recipe, &changes(args)?)?;
+    let recipe = inputs::recipe(&args.recipe, &changes(args)?)?;
     if args.print {
-        print!("{}", recipe.to_toml());
-        return Ok(());
+        return Ok(say::result(recipe.to_toml().trim_end())?);
     }
     let out = args.out.as_deref().ok_or_else(|| anyhow!("--out is required"))?;
     let loaded = inputs::load(&recipe)?;
     let show = Show::here(quiet);
+    let stop = interrupt::flag(show)?;
+    let _output = Output::open(out)?; // before anything is said or computed
+    warn(&loaded);
     if show != Show::Nothing {
-        header(&args.recipe, &recipe, &loaded, out)?;
+        introduce(&args.recipe, &recipe, &loaded, out)?;
     }
-    let stop = interrupt::flag()?;
     let mut progress = TrainingProgress::new(show, "training", Detail::Epochs);
     let outcome = follow(&recipe, &loaded, out, &mut progress, &stop)?;
     drop(progress);
-    let state = if outcome == Outcome::AlreadyFinished { "already finished" } else { "finished" };
-    println!("{state}: {}", out.join("last.safetensors").display());
-    Ok(())
+    if outcome == Outcome::AlreadyFinished && show != Show::Nothing {
+        say::note("already done: all epochs of this recipe are");
+    }
+    Ok(say::result(out.join("last.safetensors").display())?)
 }
 
 /// The recipe's keys that flags change, in the order in which they count.
@@ -39,51 +42,63 @@ fn changes(args: &TrainArgs) -> Result<Vec<(String, String)>> {
     let mut changes = args.set.clone();
     changes.extend(args.data.iter().map(|spec| ("data.set".to_string(), toml_string(spec))));
     for teacher in &args.teacher {
-        let (slot, file) = teacher.split_once('=').unwrap_or(("teacher", teacher));
-        if !["teacher", "second_teacher"].contains(&slot) {
-            let message = format!(
-                "--teacher {teacher}: `{slot}` is no teacher, expected teacher=FILE or second_teacher=FILE"
-            );
-            return Err(Ended::Usage(message).into());
-        }
+        let (slot, file) = slot(teacher)?;
         changes.push((format!("{slot}.file"), toml_string(file)));
     }
     changes.extend(args.seed.map(|seed| ("seed".to_string(), seed.to_string())));
     Ok(changes)
 }
 
+/// `[NAME=]FILE`, where a path may hold a `=` of its own.
+fn slot(teacher: &str) -> Result<(&str, &str), Ended> {
+    match teacher.split_once('=') {
+        Some((slot @ ("teacher" | "second_teacher"), file)) => Ok((slot, file)),
+        Some((slot, _)) if !slot.contains(['/', '.']) && !Path::new(teacher).exists() => {
+            Err(Ended::Usage(format!(
+                "--teacher {teacher}: `{slot}` is no teacher, expected teacher=FILE or second_teacher=FILE"
+            )))
+        }
+        _ => Ok(("teacher", teacher)),
+    }
+}
+
 fn toml_string(text: &str) -> String {
     toml::Value::String(text.into()).to_string()
 }
 
-fn header(name: &str, recipe: &Recipe, loaded: &Loaded, out: &Path) -> Result<()> {
+/// A teacher of other data may be meant, but hardly ever is.
+fn warn(loaded: &Loaded) {
+    let teachers = [("teacher", &loaded.teacher), ("second teacher", &loaded.second_teacher)];
+    for (name, teacher) in teachers {
+        let strange =
+            teacher.as_ref().and_then(|t| inputs::strange_data(&t.provenance, &loaded.inputs.train));
+        if let Some(strange) = strange {
+            say::note(format!("warning: the {name} {strange}"));
+        }
+    }
+}
+
+fn introduce(name: &str, recipe: &Recipe, loaded: &Loaded, out: &Path) -> Result<()> {
     let Loaded { inputs, .. } = loaded;
     let [c, h, w] = inputs.train.shape();
-    eprintln!(
-        "rslad {} · {name} · seed {} · recipe {}",
-        env!("CARGO_PKG_VERSION"),
-        recipe.seed,
-        &recipe.hash()[..12]
-    );
-    eprintln!(
-        "{}: {} images to train on, {} to select on, {c}x{h}x{w}, {} classes",
+    let version = env!("CARGO_PKG_VERSION");
+    say::note(format!("rslad {version} · {name} · seed {} · recipe {}", recipe.seed, &recipe.hash()[..12]));
+    say::note(format!(
+        "data       {}: {} images to train on, {} to select on, {c}x{h}x{w}, {} classes",
         recipe.data.set,
         inputs.train.len(),
         inputs.selection.len(),
         inputs.train.n_classes()
-    );
-    if let (Some(teacher), Some(frozen)) = (&loaded.teacher, &inputs.teacher) {
-        inputs::check_fit(&teacher.network, &inputs.selection)?;
-        let clean = clean_accuracy(frozen, &inputs.selection)?;
-        let spec = teacher.network.arch();
-        eprintln!(
-            "teacher: {} (sha256 {}), clean {:.1} % on the selection images",
-            spec.arch,
-            &teacher.sha256[..12],
-            100.0 * clean
-        );
+    ));
+    let finished = out.join("last.safetensors").exists(); // then nobody waits for a large teacher
+    if let (Some(teacher), Some(frozen), false) = (&loaded.teacher, &inputs.teacher, finished) {
+        let clean = 100.0 * clean_accuracy(frozen, &inputs.selection)?;
+        let (arch, hash) = (&teacher.network.arch().arch, &teacher.sha256[..12]);
+        say::note(format!(
+            "teacher    {arch} (sha256 {hash}), clean {clean:.1} % on the images to select on"
+        ));
     }
-    eprintln!("run directory: {} (interrupt and run again to continue)\n", out.display());
+    say::note(format!("directory  {} (Ctrl-C is safe: run again to continue)\n", out.display()));
     Ok(())
 }
 
@@ -95,10 +110,27 @@ pub(crate) fn follow(
     progress: &mut TrainingProgress,
     stop: &AtomicBool,
 ) -> Result<Outcome> {
+    let _output = Output::open(out)?;
     let dir = RunDir::open(out, recipe)?;
     logging::also_to(out)?;
     let path = dir.file("run.json");
-    let info = RunInfo {
+    let mut info = info(recipe, loaded).continued(&path);
+    info.write(&path)?;
+    let clock = Instant::now();
+    let outcome = train(recipe, &loaded.inputs, &dir, progress, stop);
+    if let Some(sitting) = info.sittings.last_mut() {
+        sitting.seconds = Some(clock.elapsed().as_secs_f64());
+        sitting.ended = Some(ending(&outcome).into());
+    }
+    let written = info.write(&path);
+    match outcome? {
+        Outcome::Stopped => Err(Ended::Interrupted.into()),
+        done => written.map(|()| done),
+    }
+}
+
+fn info(recipe: &Recipe, loaded: &Loaded) -> RunInfo {
+    RunInfo {
         schema: 1,
         version: env!("CARGO_PKG_VERSION").into(),
         commit: option_env!("RSLAD_COMMIT").map(str::to_string),
@@ -106,27 +138,15 @@ pub(crate) fn follow(
         recipe_sha256: recipe.hash(),
         data_sha256: loaded.data_sha256.clone(),
         teacher_sha256: loaded.teacher.as_ref().map(|t| t.sha256.clone()),
-        second_teacher_sha256: loaded.second_teacher_sha256.clone(),
+        second_teacher_sha256: loaded.second_teacher.as_ref().map(|t| t.sha256.clone()),
         sittings: vec![Sitting::begin()],
-    };
-    let mut info = info.continued(&path);
-    info.write(&path)?;
-    let clock = Instant::now();
-    let outcome = train(recipe, &loaded.inputs, &dir, progress, stop);
-    if let Some(sitting) = info.sittings.last_mut() {
-        sitting.seconds = Some(clock.elapsed().as_secs_f64());
-        sitting.ended = Some(
-            match outcome {
-                Ok(Outcome::Stopped) => "stopped",
-                Ok(_) => "finished",
-                Err(_) => "failed",
-            }
-            .into(),
-        );
     }
-    info.write(&path)?;
-    match outcome? {
-        Outcome::Stopped => Err(Ended::Interrupted.into()),
-        done => Ok(done),
+}
+
+fn ending(outcome: &rslad_distill::Result<Outcome>) -> &'static str {
+    match outcome {
+        Ok(Outcome::Stopped) => "stopped",
+        Ok(_) => "finished",
+        Err(_) => "failed",
     }
 }

@@ -1,0 +1,80 @@
+//! The quickstart's picture: the same images, attacked once for the natural and once for the RSLAD
+//! student.
+
+use super::{BATCH, Part, SUITE};
+use crate::evaluation;
+use crate::picture::{Answer, Column, Group, Picture};
+use anyhow::{Context, Result};
+use rslad_attacks::suite::Suite;
+use rslad_attacks::{Linf, Perturbed, evaluate};
+use rslad_data::{Dataset, in_order};
+use rslad_models::{Classifier, Frozen};
+
+/// Whose answers it shows, and how they are headed.
+const SHOWN: [(&str, &str); 2] = [
+    ("natural", "natural student, attacked:"),
+    ("RSLAD", "RSLAD student, distilled from a robust teacher, attacked:"),
+];
+const IMAGES: usize = 8;
+
+/// The first test images that both students know when clean, under the suite's PGD; not chosen by hand.
+pub(super) fn draw(parts: &[Part], data: &Dataset, eps: Linf, seed: u64) -> Result<Vec<u8>> {
+    let models: Vec<Frozen> = SHOWN.iter().map(|(name, _)| frozen(parts, name)).collect::<Result<_>>()?;
+    let known = known_to_all(&models, data)?;
+    if known.is_empty() {
+        return Picture { groups: vec![], columns: vec![], amplify: 1 }.png(); // of students that learned nothing
+    }
+    let data = data.subset(&known)?;
+    let column = |row: usize| -> Result<Column> {
+        Ok(Column { x_nat: data.images_f32(&[row])?.get(0)?, label: class(&data, data.label(row)) })
+    };
+    let columns = (0..data.len()).map(column).collect::<Result<_>>()?;
+    let group = |(f, (_, heading)): (&Frozen, &(&str, &str))| -> Result<Group> {
+        Ok(Group { model: (*heading).into(), answers: answers(f, &data, eps, seed)? })
+    };
+    let groups = models.iter().zip(&SHOWN).map(group).collect::<Result<_>>()?;
+    let amplify = (1.0 / eps.get()).floor().max(1.0) as u32; // the whole radius in nearly full color
+    Picture { groups, columns, amplify }.png()
+}
+
+fn frozen(parts: &[Part], name: &str) -> Result<Frozen> {
+    let part = parts.iter().find(|part| part.name == name).context("a part of the demonstration")?;
+    Ok(part.network.freeze()?)
+}
+
+fn class(data: &Dataset, label: u32) -> String {
+    data.class_names()[label as usize].clone()
+}
+
+fn answers(f: &Frozen, data: &Dataset, eps: Linf, seed: u64) -> Result<Vec<Answer>> {
+    let mut suite = Suite::load(SUITE)?;
+    suite.columns.retain(|column| column.attack.name() == "pgd");
+    let mut points = Points(None);
+    let batches = in_order(data, BATCH)?.collect::<rslad_data::Result<Vec<_>>>()?;
+    evaluate(f, batches.iter().map(evaluation::examples), &suite, eps, seed, &mut points)?;
+    let points = points.0.context("known images are attacked")?;
+    let answer = |(row, &predicted): (usize, &u32)| -> Result<Answer> {
+        let right = predicted == data.label(row);
+        Ok(Answer { x_adv: points.x_adv.get(row)?, class: format!("says {}", class(data, predicted)), right })
+    };
+    points.predictions.iter().enumerate().map(answer).collect()
+}
+
+/// The rows of the first images that every model classifies correctly.
+fn known_to_all(models: &[Frozen], data: &Dataset) -> Result<Vec<usize>> {
+    let all: Vec<usize> = (0..data.len()).collect();
+    let x = data.images_f32(&all)?;
+    let answers: Vec<Vec<u32>> =
+        models.iter().map(|f| Ok(f.logits(&x)?.argmax(1)?.to_vec1()?)).collect::<Result<_>>()?;
+    let known = all.into_iter().filter(|&row| answers.iter().all(|a| a[row] == data.label(row)));
+    Ok(known.take(IMAGES).collect())
+}
+
+/// Keeps the points of an attack.
+struct Points(Option<Perturbed>);
+
+impl rslad_attacks::Observer for Points {
+    fn column(&mut self, _: &str, _: &[u64], points: &Perturbed) {
+        self.0 = Some(points.clone());
+    }
+}

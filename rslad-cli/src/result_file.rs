@@ -1,0 +1,121 @@
+//! `result.json`: what an evaluation found, and what it was asked.
+
+use crate::exit::Ended;
+use anyhow::Result;
+use rslad_attacks::Linf;
+use rslad_attacks::result::{CleanSummary, ColumnSummary};
+use rslad_models::ArchSpec;
+use serde::{Deserialize, Deserializer, Serialize};
+use std::path::Path;
+
+/// The file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ResultFile {
+    pub(crate) schema: u32,
+    pub(crate) model: ModelInfo,
+    pub(crate) data: DataInfo,
+    #[serde(deserialize_with = "radius_or_zero")]
+    pub(crate) eps: Linf,
+    pub(crate) seed: u64,
+    pub(crate) version: String,
+    pub(crate) clean: CleanSummary,
+    pub(crate) columns: Vec<ColumnSummary>,
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Which model was attacked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ModelInfo {
+    pub(crate) path: String,
+    pub(crate) sha256: String,
+    pub(crate) arch: ArchSpec,
+}
+
+/// On which images.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DataInfo {
+    pub(crate) name: String,
+    pub(crate) split: String,
+    pub(crate) n: usize,
+    pub(crate) sha256: String,
+}
+
+/// What an evaluation is asked: where two questions agree, so do their answers.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Question {
+    pub(crate) model: ModelInfo,
+    pub(crate) data: DataInfo,
+    pub(crate) eps: Linf,
+    pub(crate) seed: u64,
+}
+
+impl Question {
+    /// The result that a directory holds for this question and suite, if there is one.
+    ///
+    /// # Errors
+    /// When it holds the result of another question: it is not overwritten.
+    pub(crate) fn answered(&self, dir: &Path, suite: &str) -> Result<Option<ResultFile>> {
+        let file = dir.join("result.json");
+        let Ok(text) = std::fs::read(&file) else { return Ok(None) };
+        let other = |differs: &str| {
+            let file = file.display();
+            let message = format!(
+                "{file}: the result of another evaluation ({differs}); choose another --out, or remove it"
+            );
+            Ended::Usage(message).into()
+        };
+        let Ok(found) = serde_json::from_slice::<ResultFile>(&text) else {
+            return Err(other("it cannot be read"));
+        };
+        let same_suite = std::fs::read_to_string(dir.join("suite.toml")).is_ok_and(|text| text == suite);
+        match self.difference(&found).or((!same_suite).then_some("other attacks")) {
+            None => Ok(Some(found)),
+            Some(differs) => Err(other(differs)),
+        }
+    }
+
+    fn difference(&self, found: &ResultFile) -> Option<&'static str> {
+        let checks = [
+            (found.model.sha256 == self.model.sha256 && found.model.arch == self.model.arch, "another model"),
+            (found.data == self.data, "other data"),
+            (found.eps == self.eps, "another radius"),
+            (found.seed == self.seed, "another seed"),
+            (found.version == env!("CARGO_PKG_VERSION"), "another version of rslad"),
+        ];
+        checks.into_iter().find(|(same, _)| !same).map(|(_, differs)| differs)
+    }
+}
+
+/// A radius from a flag or a result, where 0 asks for clean accuracy once more.
+pub(crate) fn parse_radius(text: &str) -> Result<Linf, rslad_attacks::Error> {
+    let number = |part: &str| part.trim().parse::<f64>().ok();
+    let (above, below) = text.split_once('/').unwrap_or((text, "1"));
+    match (number(above), number(below)) {
+        (Some(0.0), Some(below)) if below > 0.0 && below.is_finite() => Ok(Linf::ZERO),
+        _ => text.parse(),
+    }
+}
+
+fn radius_or_zero<'de, D: Deserializer<'de>>(d: D) -> Result<Linf, D::Error> {
+    parse_radius(&String::deserialize(d)?).map_err(serde::de::Error::custom)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zero_is_a_radius_of_an_evaluation() {
+        for text in ["0", "0.0", " 0/255 ", "-0"] {
+            assert_eq!(parse_radius(text).unwrap(), Linf::ZERO, "{text}");
+        }
+        assert_eq!(parse_radius("8/255").unwrap().get(), 8.0 / 255.0);
+        for text in ["8", "0/0", "", "0/x", "0/-1", "-1/255", "eps", "0/inf"] {
+            let message = parse_radius(text).unwrap_err().to_string();
+            assert!(message.contains("write \"8/255\""), "{text}: {message}");
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! Running the command, and looking at what it left.
+
+use assert_cmd::cargo::cargo_bin;
+use safetensors::SafeTensors;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// A run of a fraction of a second with every part of a real one.
+pub const MICRO: [&str; 12] = [
+    "--set",
+    "student.width=4",
+    "--set",
+    "data.limit=160",
+    "--set",
+    "select.hold_out=32",
+    "--set",
+    "data.batch=64",
+    "--set",
+    "schedule.warmup=0",
+    "--set",
+    "schedule.drops=[1]",
+];
+pub const RECIPE: &str = "digits/resnet18-rslad";
+
+/// What a command did.
+#[derive(Debug)]
+pub struct Did {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
+}
+
+impl From<Output> for Did {
+    fn from(output: Output) -> Self {
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        let code = output.status.code().expect("no signal ends it");
+        Self { code, out: text(output.stdout), err: text(output.stderr) }
+    }
+}
+
+impl Did {
+    #[track_caller]
+    pub fn ok(self) -> Self {
+        assert_eq!(self.code, 0, "{self:#?}");
+        self
+    }
+}
+
+/// An empty directory to work in.
+pub struct Place(TempDir);
+
+impl Place {
+    pub fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    pub fn at(&self, path: &str) -> PathBuf {
+        self.0.path().join(path)
+    }
+
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(cargo_bin("rslad"));
+        command.args(args).current_dir(&self.0).env_remove("RUST_LOG").stdin(Stdio::null());
+        command
+    }
+
+    pub fn rslad(&self, args: &[&str]) -> Did {
+        self.command(args).output().unwrap().into()
+    }
+
+    /// `rslad train` of the micro recipe in `dir`.
+    pub fn train(&self, dir: &str, more: &[&str]) -> Did {
+        self.rslad(&train_args(dir, more))
+    }
+
+    /// A trained micro model.
+    pub fn model(&self) -> &'static str {
+        self.train("model", &["--set", "schedule.epochs=2"]).ok();
+        "model/last.safetensors"
+    }
+
+    pub fn start(&self, args: &[&str]) -> Running {
+        let mut command = self.command(args);
+        Running(Some(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()))
+    }
+
+    /// All files below, with `/` between names; directories end in it.
+    pub fn tree(&self) -> Vec<String> {
+        let mut all = vec![];
+        collect(self.0.path(), "", &mut all);
+        all.sort();
+        all
+    }
+}
+
+pub fn train_args<'a>(dir: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    [&["train", "--recipe", RECIPE, "--set", "inner.steps=2"][..], &MICRO, more, &["--out", dir]].concat()
+}
+
+fn collect(dir: &Path, prefix: &str, all: &mut Vec<String>) {
+    for entry in std::fs::read_dir(dir).unwrap().map(Result::unwrap) {
+        let name = format!("{prefix}{}", entry.file_name().to_str().unwrap());
+        if entry.file_type().unwrap().is_dir() {
+            all.push(format!("{name}/"));
+            collect(&entry.path(), &format!("{name}/"), all);
+        } else {
+            all.push(name);
+        }
+    }
+}
+
+/// A command that is under way; it does not outlive its test.
+pub struct Running(Option<Child>);
+
+impl Running {
+    /// Sends a signal: `INT` or `TERM`.
+    pub fn signal(&self, name: &str) {
+        let id = self.0.as_ref().unwrap().id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
+    }
+
+    pub fn is_over(&mut self) -> bool {
+        self.0.as_mut().unwrap().try_wait().unwrap().is_some()
+    }
+
+    /// What it did, when it is over.
+    pub fn did(mut self) -> Did {
+        self.0.take().unwrap().wait_with_output().unwrap().into()
+    }
+
+    /// What it did, which must be within this time.
+    #[track_caller]
+    pub fn did_within(mut self, limit: Duration) -> Did {
+        until(limit, "the end", || self.is_over());
+        self.did()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.0.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Waits for something; panics after the limit.
+#[track_caller]
+pub fn until(limit: Duration, what: &str, mut happened: impl FnMut() -> bool) {
+    let clock = Instant::now();
+    while !happened() {
+        assert!(clock.elapsed() < limit, "waited {limit:?} for {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+pub fn lines(path: &Path) -> usize {
+    std::fs::read_to_string(path).map_or(0, |text| text.lines().count())
+}
+
+pub fn json(path: &Path) -> serde_json::Value {
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+pub fn keys(value: &serde_json::Value) -> Vec<&str> {
+    value.as_object().unwrap().keys().map(String::as_str).collect()
+}
+
+/// Name, type and shape of every tensor.
+pub fn tensors(path: &Path) -> BTreeMap<String, (String, Vec<usize>)> {
+    let bytes = std::fs::read(path).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let told = |(name, t): (String, safetensors::tensor::TensorView<'_>)| {
+        (name, (format!("{:?}", t.dtype()), t.shape().to_vec()))
+    };
+    file.tensors().into_iter().map(told).collect()
+}
+
+/// The bytes of one tensor.
+pub fn tensor_bytes(path: &Path, name: &str) -> Vec<u8> {
+    let bytes = std::fs::read(path).unwrap();
+    SafeTensors::deserialize(&bytes).unwrap().tensor(name).unwrap().data().to_vec()
+}
