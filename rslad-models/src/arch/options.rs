@@ -107,5 +107,7 @@ pub(crate) fn blocks_per_group(depth: usize) -> Result<usize, String> {
 
 /// Options of an architecture from a TOML table.
 pub(crate) fn read<'de, T: Deserialize<'de>>(table: &toml::Table) -> Result<T, String> {
-    toml::Value::Table(table.clone()).try_into().map_err(|e: toml::de::Error| e.to_string().trim_end().replace('\n', " "))
+    toml::Value::Table(table.clone())
+        .try_into()
+        .map_err(|e: toml::de::Error| e.to_string().trim_end().replace('\n', " "))
 }
