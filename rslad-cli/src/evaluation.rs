@@ -74,9 +74,9 @@ pub(crate) fn run(job: &Job<'_>, show: Show, stop: &AtomicBool) -> Result<Finish
 impl Finished {
     /// Writes the three files.
     pub(crate) fn write(&self, dir: &Path) -> Result<()> {
-        durable::write(&dir.join("suite.toml"), self.suite.as_bytes())?;
         let bytes = safetensors::serialize(&self.tensors, None).context("per_example.safetensors")?;
-        durable::write(&dir.join("per_example.safetensors"), &bytes)?;
+        durable::write(&dir.join("per_example.safetensors"), &bytes)?; // first: the one a disk may not hold
+        durable::write(&dir.join("suite.toml"), self.suite.as_bytes())?;
         let text = serde_json::to_string_pretty(&self.result).context("result.json")? + "\n";
         Ok(durable::write(&dir.join("result.json"), text.as_bytes())?)
     }

@@ -165,3 +165,17 @@ fn weights_without_their_architecture_are_read_with_flags() {
     let read = |dir: &str| std::fs::read(place.at(dir).join("per_example.safetensors")).unwrap();
     assert!(read("a") == read("b"));
 }
+
+#[cfg(unix)]
+#[test]
+fn a_full_disk_does_not_cost_the_numbers() {
+    let place = Place::new();
+    place.model();
+    let before = place.tree();
+    let args =
+        ["eval", "--model", "model/last.safetensors", "--data", "digits", "--attack", "fgsm", "--out", "e"];
+    let did = place.rslad_on_a_full_disk(20, &[&args[..], &["--save-adversarial"]].concat());
+    assert_eq!(did.code, 7, "{did:?}");
+    assert!(did.out.contains("accuracy, %") && did.err.contains("cannot write"), "{did:?}");
+    assert_eq!(place.tree(), before);
+}

@@ -71,6 +71,16 @@ impl Place {
         self.command(args).output().unwrap().into()
     }
 
+    /// With a limit on the size of files, in blocks of 512 bytes, which stands for a full disk: the same
+    /// call fails, and no privilege is needed.
+    #[cfg(unix)]
+    pub fn rslad_on_a_full_disk(&self, blocks: u32, args: &[&str]) -> Did {
+        let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"");
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &script]).arg(cargo_bin("rslad")).args(args).current_dir(&self.0);
+        shell.output().unwrap().into()
+    }
+
     /// `rslad train` of the micro recipe in `dir`.
     pub fn train(&self, dir: &str, more: &[&str]) -> Did {
         self.rslad(&train_args(dir, more))

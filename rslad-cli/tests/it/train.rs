@@ -148,16 +148,12 @@ fn a_damaged_state_is_a_checkpoint_error() {
     assert!(did.err.contains("state-00003-000000.safetensors: is damaged"), "{}", did.err);
 }
 
-/// A limit on the size of files stands for a full disk: the same call fails, and no privilege is needed.
 #[cfg(unix)]
 #[test]
 fn a_full_disk_leaves_whole_files_and_the_run_goes_on_later() {
     let place = Place::new();
     let args = train_args("run", &EPOCHS);
-    let mut shell = std::process::Command::new("sh");
-    let script = "trap '' XFSZ; ulimit -f 20; exec \"$0\" \"$@\"";
-    shell.args(["-c", script]).arg(assert_cmd::cargo::cargo_bin("rslad")).args(&args);
-    let did: super::support::Did = shell.current_dir(place.at("")).output().unwrap().into();
+    let did = place.rslad_on_a_full_disk(20, &args);
     assert_eq!(did.code, 7, "{did:?}");
     assert!(did.err.contains("cannot write") && did.err.contains(" bytes"), "{}", did.err);
     assert!(place.tree().iter().all(|file| !file.contains(".partial")), "{:?}", place.tree());

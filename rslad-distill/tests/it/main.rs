@@ -2,6 +2,7 @@
 //! beside this folder.
 #![allow(clippy::unwrap_used)] // a panic is how a test fails
 
+mod architectures;
 mod common;
 mod contract;
 mod future_methods;
