@@ -23,7 +23,12 @@ fn the_loss_of_every_architecture_falls_on_embedded_digits() {
     for arch in ARCHS {
         let shared = "classes = 10, in_channels = 1, norm = 'none'";
         let student = format!("{{ arch = '{}', {shared}, {} }}", arch.name, tiny(arch.name));
-        let changes = [("student", student.as_str()), ("data.limit", "340"), ("schedule.drops", "[]")];
+        let changes = [
+            ("student", student.as_str()),
+            ("data.limit", "1000"),
+            ("data.batch", "64"),
+            ("schedule.epochs", "6"),
+        ];
         let changes: Vec<_> = changes.map(|(k, v)| (k.to_string(), v.to_string())).to_vec();
         let recipe = Recipe::parse("micro, natural", &natural, &changes).unwrap();
         let (dir, mut log) = (tempfile::tempdir().unwrap(), Log::default());
