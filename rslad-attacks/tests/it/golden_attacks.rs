@@ -176,7 +176,8 @@ fn clean_logits_and_gradients_match(r: &Record) {
 }
 
 /// All images but one agree closely, that one in direction: a ReLU whose input is near zero flips under
-/// another order of summation.
+/// another order of summation. With Winograd's algorithm a second image does in one of the 20 recorded
+/// steps, so two may.
 fn compare_gradients(what: &str, got: &Tensor, expected: &Tensor) {
     let mut flipped = 0;
     for image in 0..expected.dim(0).unwrap() {
@@ -189,7 +190,7 @@ fn compare_gradients(what: &str, got: &Tensor, expected: &Tensor) {
             assert!(cosine > 0.99, "{what}: the gradient of image {image} has cosine {cosine}");
         }
     }
-    assert!(flipped <= 1, "{what}: the gradients of {flipped} images are off");
+    assert!(flipped <= 2, "{what}: the gradients of {flipped} images are off");
 }
 
 #[test]
