@@ -8,6 +8,7 @@
 //! This crate knows nothing of terminals, and computes no gradient of a network by itself.
 #![forbid(unsafe_code)]
 
+pub mod awp;
 pub mod error;
 pub mod inner;
 mod keys;

@@ -96,6 +96,7 @@ pub struct Progress {
 }
 
 /// The logits of the declared forwards that have run so far.
+#[derive(Clone)]
 pub struct Forwards {
     labels: Option<Tensor>,
     logits: Vec<(&'static str, Tensor)>,
@@ -195,6 +196,23 @@ impl Terms {
     pub fn plus(mut self, name: &'static str, weight: f64, per_example: Tensor) -> Self {
         self.0.push(Term { name, weight, per_example });
         self
+    }
+
+    /// The terms of a batch from those of its micro-batches, in order.
+    ///
+    /// # Errors
+    /// When the parts do not have the same terms.
+    pub fn joined(parts: &[Self]) -> Result<Self> {
+        let Some((first, others)) = parts.split_first() else { return Ok(Self(vec![])) };
+        let join = |(i, term): (usize, &Term)| {
+            let same = |part: &Self| part.0.len() == first.0.len() && part.0[i].name == term.name;
+            if !others.iter().all(same) {
+                return Err(Error::Method("a method has the same terms for every part of a batch".into()));
+            }
+            let all: Vec<&Tensor> = parts.iter().map(|part| &part.0[i].per_example).collect();
+            Ok(Term { per_example: Tensor::cat(&all, 0)?, ..*term })
+        };
+        Ok(Self(first.0.iter().enumerate().map(join).collect::<Result<_>>()?))
     }
 
     /// The terms in order.

@@ -1,6 +1,10 @@
 //! One training step up to the gradients: the forwards before the attack, the attack, the forwards
 //! after it, the loss, and its way back through the student.
+//!
+//! A batch that does not fit is taken in micro-batches: each goes through all of that in turn, and their
+//! gradients add up to that of the batch. Batch statistics are then those of a micro-batch.
 
+use crate::awp::AwpConfig;
 use crate::error::{Error, Result};
 use crate::inner::{AttackMode, InnerConfig};
 use crate::method::{ForwardSpec, Forwards, Inner, Labels, Method, Over, Plan, Point, Progress, Terms, Who};
@@ -43,7 +47,19 @@ impl<'n> Players<'n> {
     }
 }
 
+/// How a step is taken, beside its method: what a recipe says of it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StepConfig<'r> {
+    /// The attack, for methods that have one.
+    pub inner: Option<&'r InnerConfig>,
+    /// Whether the weights are perturbed first, and how.
+    pub awp: Option<&'r AwpConfig>,
+    /// Images of a micro-batch; none takes the batch whole.
+    pub micro_batch: Option<usize>,
+}
+
 /// The images of a step and where its randomness comes from.
+#[derive(Clone)]
 pub struct StepInput<'b> {
     /// The augmented clean images, `[N, C, H, W]` in `[0, 1]`.
     pub x: &'b Tensor,
@@ -51,6 +67,8 @@ pub struct StepInput<'b> {
     pub y: &'b Tensor,
     /// The examples' ids.
     pub ids: &'b [u64],
+    /// The teacher's logits of `x`, `[N, K]`, where they are known already.
+    pub soft_labels: Option<&'b Tensor>,
     /// The draws of the attack's start.
     pub draws: Draws,
     /// How far training has come.
@@ -59,18 +77,12 @@ pub struct StepInput<'b> {
 
 /// What a step found.
 pub struct StepOutput {
-    /// The loss terms at the present weights.
+    /// The loss terms at the weights of the descent: the present ones, or with `[awp]` the perturbed.
     pub terms: Terms,
     /// The points of the attack, `[N, C, H, W]`; x_nat where there is none.
     pub x_adv: Tensor,
     /// d loss / d parameter, in the order of `Network::parameters`.
     pub gradients: Vec<Tensor>,
-}
-
-/// One forward that ran: its logits as the loss sees them, and its pass if a gradient flows.
-struct Ran {
-    logits: Tensor,
-    pass: Option<(Var, Pass)>,
 }
 
 /// Runs one step of a method: everything but the optimizer.
@@ -79,78 +91,246 @@ struct Ran {
 /// When a teacher is missing, the images do not fit, or a tensor operation fails.
 pub fn step(
     method: &dyn Method,
-    inner: Option<&InnerConfig>,
+    config: &StepConfig<'_>,
     players: &mut Players<'_>,
     input: &StepInput<'_>,
 ) -> Result<StepOutput> {
-    let plan = method.plan();
     players.frozen.refresh(players.student)?;
-    let mut forwards = Forwards::new(input.y, plan.labels, input.progress);
-    let mut passes = Vec::new();
-
-    for spec in &plan.before {
-        run(spec, players, input.x, None)?.keep(spec, &mut forwards, &mut passes);
+    let n = input.ids.len();
+    let size = config.micro_batch.unwrap_or(n).max(1);
+    if size >= n {
+        let (terms, x_adv) = Part { method, config, input, share: 1.0 }.run(players)?;
+        return Ok(StepOutput { terms, x_adv, gradients: players.training.take_gradients()? });
     }
-    let x_adv = match (method.inner(&forwards)?, inner) {
-        (Inner::None, _) => input.x.clone(),
-        (Inner::Ascend { over, objective }, Some(config)) => {
-            let _span = tracing::debug_span!("inner_max").entered();
-            let problem = problem(config, &plan, input)?;
-            let mut search = config.ascent().search(&problem, Purpose::INNER_START, objective)?;
-            attacked(over, config.view, players, |f| {
-                Ok(ascend(f, search.as_mut(), problem.ball(), input.ids)?)
-            })?
-        }
-        (Inner::Ascend { .. }, None) => {
-            return Err(Error::Mismatch("the method attacks its student: give `[inner]`".into()));
-        }
-    };
-    let _span = tracing::debug_span!("outer_min").entered();
-    for spec in &plan.after {
-        run(spec, players, input.x, Some(&x_adv))?.keep(spec, &mut forwards, &mut passes);
+    let (mut terms, mut x_adv) = (Vec::new(), Vec::new());
+    for start in (0..n).step_by(size) {
+        let rows = Rows::of(input, start, size.min(n - start))?;
+        let share = rows.ids.len() as f64 / n as f64;
+        let found = Part { method, config, input: &rows.input(input), share }.run(players)?;
+        terms.push(found.0);
+        x_adv.push(found.1);
     }
-
-    let terms = method.outer(&forwards)?;
-    let dlogits = terms.loss()?.backward()?;
-    for (leaf, pass) in passes {
-        let gradient = match dlogits.get(leaf.as_tensor()) {
-            Some(gradient) => gradient.clone(),
-            None => leaf.as_tensor().zeros_like()?, // declared, run, but not in the loss
-        };
-        players.training.backward(pass, &gradient)?;
-    }
+    let (terms, x_adv) = (Terms::joined(&terms)?, Tensor::cat(&x_adv, 0)?);
     Ok(StepOutput { terms, x_adv, gradients: players.training.take_gradients()? })
 }
 
-impl Ran {
-    fn keep(self, spec: &ForwardSpec, forwards: &mut Forwards, passes: &mut Vec<(Var, Pass)>) {
-        forwards.push(spec.name, self.logits);
-        passes.extend(self.pass);
+/// The loss terms of a method with the student in eval mode and nothing learned: what a held-out batch
+/// is judged by where no label may be.
+///
+/// # Errors
+/// As [`step`].
+pub fn judge(
+    method: &dyn Method,
+    config: &StepConfig<'_>,
+    players: &mut Players<'_>,
+    input: &StepInput<'_>,
+) -> Result<Terms> {
+    players.frozen.refresh(players.student)?;
+    let inner = config.inner.map(|inner| InnerConfig { view: AttackMode::Frozen, ..inner.clone() });
+    let config = StepConfig { inner: inner.as_ref(), ..*config };
+    let part = Part { method, config: &config, input, share: 1.0 };
+    let mut forwards = Forwards::new(input.y, method.plan().labels, input.progress);
+    for spec in method.plan().before {
+        forwards.push(spec.name, part.frozen_logits(&spec, players, None)?);
+    }
+    let x_adv = part.attack(&forwards, players)?;
+    for spec in method.plan().after {
+        forwards.push(spec.name, part.frozen_logits(&spec, players, Some(&x_adv))?);
+    }
+    method.outer(&forwards)
+}
+
+/// The rows of a micro-batch.
+struct Rows {
+    x: Tensor,
+    y: Tensor,
+    ids: Vec<u64>,
+    soft_labels: Option<Tensor>,
+    draws: Draws,
+}
+
+impl Rows {
+    fn of(input: &StepInput<'_>, start: usize, len: usize) -> Result<Self> {
+        let rows = |t: &Tensor| t.narrow(0, start, len)?.contiguous();
+        Ok(Self {
+            x: rows(input.x)?,
+            y: rows(input.y)?,
+            ids: input.ids[start..start + len].to_vec(),
+            soft_labels: input.soft_labels.map(rows).transpose()?,
+            draws: match &input.draws {
+                Draws::Scripted { uniform, normal } => {
+                    Draws::Scripted { uniform: rows(uniform)?, normal: rows(normal)? }
+                }
+                keyed @ Draws::Keyed { .. } => keyed.clone(),
+            },
+        })
+    }
+
+    fn input<'r>(&'r self, whole: &StepInput<'_>) -> StepInput<'r> {
+        StepInput {
+            x: &self.x,
+            y: &self.y,
+            ids: &self.ids,
+            soft_labels: self.soft_labels.as_ref(),
+            draws: self.draws.clone(),
+            progress: whole.progress,
+        }
     }
 }
 
-fn run(spec: &ForwardSpec, players: &mut Players<'_>, x_nat: &Tensor, x_adv: Option<&Tensor>) -> Result<Ran> {
-    let too_early = || Error::Method(format!("forward `{}` needs x_adv, which comes after it", spec.name));
-    let x = match spec.point {
-        Point::Nat => x_nat.clone(),
-        Point::Adv => x_adv.ok_or_else(too_early)?.clone(),
-        Point::Along(t) => (x_nat + ((x_adv.ok_or_else(too_early)? - x_nat)? * t)?)?,
-    };
-    if spec.who != Who::Student {
-        return Ok(Ran { logits: players.frozen(spec.who)?.logits(&x)?.detach(), pass: None });
-    }
-    let pass = players.training.forward(&x)?;
-    let leaf = Var::from_tensor(pass.logits())?;
-    Ok(Ran { logits: leaf.as_tensor().clone(), pass: Some((leaf, pass)) })
+/// A batch, or the micro-batch that is `share` of one.
+struct Part<'p> {
+    method: &'p dyn Method,
+    config: &'p StepConfig<'p>,
+    input: &'p StepInput<'p>,
+    share: f64,
 }
 
-/// The attack's problem. A method that reads no labels is given none here either.
-fn problem(config: &InnerConfig, plan: &Plan, input: &StepInput<'_>) -> Result<Problem> {
-    let y = match plan.labels {
-        Labels::Read => input.y.clone(),
-        Labels::Unread => input.y.zeros_like()?,
-    };
-    Ok(Problem::new(Ball::new(input.x, config.eps)?, &y, input.ids.to_vec(), input.draws.clone())?)
+/// Train-mode forwards that a gradient will flow back through, by the leaf that their logits are.
+type Passes = Vec<(Var, Pass)>;
+
+impl Part<'_> {
+    /// The terms and the points of the attack; the gradients are left with the student.
+    fn run(&self, players: &mut Players<'_>) -> Result<(Terms, Tensor)> {
+        let plan = self.method.plan();
+        let mut forwards = Forwards::new(self.input.y, plan.labels, self.input.progress);
+        let mut passes = Vec::new();
+        for spec in &plan.before {
+            self.forward(spec, players, None, &mut forwards, &mut passes)?;
+        }
+        let x_adv = self.attack(&forwards, players)?;
+        let _span = tracing::debug_span!("outer_min").entered();
+        let terms = match self.config.awp.filter(|awp| awp.is_on(self.input.progress)) {
+            None => self.descend(&plan, players, &x_adv, forwards, passes)?,
+            Some(awp) => self.descend_perturbed(awp, &plan, players, &x_adv, forwards, passes)?,
+        };
+        Ok((terms, x_adv))
+    }
+
+    fn attack(&self, forwards: &Forwards, players: &Players<'_>) -> Result<Tensor> {
+        match (self.method.inner(forwards)?, self.config.inner) {
+            (Inner::None, _) => Ok(self.input.x.clone()),
+            (Inner::Ascend { over, objective }, Some(config)) => {
+                let _span = tracing::debug_span!("inner_max").entered();
+                let problem = self.problem(config)?;
+                let mut search = config.ascent().search(&problem, Purpose::INNER_START, objective)?;
+                attacked(over, config.view, players, |f| {
+                    Ok(ascend(f, search.as_mut(), problem.ball(), self.input.ids)?)
+                })
+            }
+            (Inner::Ascend { .. }, None) => {
+                Err(Error::Mismatch("the method attacks its student: give `[inner]`".into()))
+            }
+        }
+    }
+
+    /// The attack's problem. A method that reads no labels is given none here either.
+    fn problem(&self, config: &InnerConfig) -> Result<Problem> {
+        let StepInput { x, y, ids, draws, .. } = self.input;
+        let y = match self.method.plan().labels {
+            Labels::Read => (*y).clone(),
+            Labels::Unread => y.zeros_like()?,
+        };
+        Ok(Problem::new(Ball::new(x, config.eps)?, &y, ids.to_vec(), draws.clone())?)
+    }
+
+    /// The forwards after the attack, the loss, and its way back.
+    fn descend(
+        &self,
+        plan: &Plan,
+        players: &mut Players<'_>,
+        x_adv: &Tensor,
+        mut forwards: Forwards,
+        mut passes: Passes,
+    ) -> Result<Terms> {
+        for spec in &plan.after {
+            self.forward(spec, players, Some(x_adv), &mut forwards, &mut passes)?;
+        }
+        let terms = self.method.outer(&forwards)?;
+        let dlogits = terms.loss()?.backward()?;
+        for (leaf, pass) in passes {
+            let gradient = match dlogits.get(leaf.as_tensor()) {
+                Some(gradient) => gradient.clone(),
+                None => leaf.as_tensor().zeros_like()?, // declared, run, but not in the loss
+            };
+            let gradient = if self.share == 1.0 { gradient } else { (gradient * self.share)? };
+            players.training.backward(pass, &gradient)?;
+        }
+        Ok(terms)
+    }
+
+    /// Once for the perturbation, once at the perturbed weights. What the first took from the running
+    /// statistics is given back.
+    fn descend_perturbed(
+        &self,
+        awp: &AwpConfig,
+        plan: &Plan,
+        players: &mut Players<'_>,
+        x_adv: &Tensor,
+        forwards: Forwards,
+        passes: Passes,
+    ) -> Result<Terms> {
+        if !passes.is_empty() {
+            let message = "`[awp]` needs a method whose train-mode forwards all come after the attack";
+            return Err(Error::Method(message.into()));
+        }
+        let before = players.student.params().state_dict()?.into_iter().collect();
+        self.descend(plan, players, x_adv, forwards.clone(), vec![])?;
+        let gradients = players.training.take_gradients()?;
+        players.student.params().load_state_dict(&before)?;
+        awp.perturb(players.student, &gradients)?;
+        let terms = self.descend(plan, players, x_adv, forwards, vec![])?;
+        for (name, w) in players.student.parameters() {
+            w.set(&before[name])?;
+        }
+        Ok(terms)
+    }
+
+    fn forward(
+        &self,
+        spec: &ForwardSpec,
+        players: &mut Players<'_>,
+        x_adv: Option<&Tensor>,
+        forwards: &mut Forwards,
+        passes: &mut Passes,
+    ) -> Result<()> {
+        if spec.who != Who::Student {
+            forwards.push(spec.name, self.frozen_logits(spec, players, x_adv)?);
+            return Ok(());
+        }
+        let pass = players.training.forward(&self.point(spec, x_adv)?)?;
+        let leaf = Var::from_tensor(pass.logits())?;
+        forwards.push(spec.name, leaf.as_tensor().clone());
+        passes.push((leaf, pass));
+        Ok(())
+    }
+
+    /// The logits of a network in eval mode, the student's too.
+    fn frozen_logits(
+        &self,
+        spec: &ForwardSpec,
+        players: &Players<'_>,
+        x_adv: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        match (spec.who, spec.point, self.input.soft_labels) {
+            (Who::Teacher, Point::Nat, Some(known)) => Ok(known.clone()),
+            _ => {
+                let x = self.point(spec, x_adv)?;
+                Ok(players.frozen(spec.who)?.logits(&x)?.detach())
+            }
+        }
+    }
+
+    fn point(&self, spec: &ForwardSpec, x_adv: Option<&Tensor>) -> Result<Tensor> {
+        let x_nat = self.input.x;
+        let too_early =
+            || Error::Method(format!("forward `{}` needs x_adv, which comes after it", spec.name));
+        Ok(match spec.point {
+            Point::Nat => x_nat.clone(),
+            Point::Adv => x_adv.ok_or_else(too_early)?.clone(),
+            Point::Along(t) => (x_nat + ((x_adv.ok_or_else(too_early)? - x_nat)? * t)?)?,
+        })
+    }
 }
 
 /// Calls `attack` with the classifier that the method attacks.

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::method::{Method, Progress};
 use crate::observer::{Beginning, EpochEvent, EvalEvent, Event, Observer, SavedEvent, StepEvent};
 use crate::optim::{Sgd, global_norm};
-use crate::recipe::{Recipe, SelectOn};
+use crate::recipe::{DataConfig, Recipe, SelectOn};
 use crate::run_dir::{Metrics, RunDir};
 use crate::state::{self, Best, Position, Sums};
 use crate::step::{Players, StepInput, step};
@@ -104,17 +104,23 @@ pub fn check(recipe: &Recipe, inputs: &Inputs) -> Result<()> {
             recipe.data.set
         )));
     }
-    let last = inputs.train.len() % recipe.data.batch;
-    let smallest = if last == 0 { recipe.data.batch } else { last };
-    if smallest < 2 {
-        return Err(Error::Mismatch(format!(
-            "the last batch of {} images in steps of {} has one image, too few for batch statistics; change `data.batch`",
-            inputs.train.len(),
-            recipe.data.batch
-        )));
-    }
+    batches_suffice(recipe, inputs.train.len())?;
     graph.shapes(height, width)?;
     Ok(())
+}
+
+/// No batch of an epoch, and no micro-batch of one, is a single image.
+fn batches_suffice(recipe: &Recipe, n: usize) -> Result<()> {
+    let DataConfig { batch, micro_batch, .. } = recipe.data;
+    let mut cuts = vec![("batch", n, batch)];
+    cuts.extend(micro_batch.map(|micro| ("micro_batch", batch, micro)));
+    cuts.extend(micro_batch.map(|micro| ("micro_batch", n % batch, micro)));
+    match cuts.into_iter().find(|(_, whole, part)| *part == 1 || whole % part == 1) {
+        Some((what, whole, part)) => Err(Error::Mismatch(format!(
+            "the last {what} of {whole} images in steps of {part} has one image, too few for batch statistics; change `data.{what}`"
+        ))),
+        None => Ok(()),
+    }
 }
 
 struct Run<'r> {
@@ -161,10 +167,11 @@ impl Run<'_> {
             x: batch.x(),
             y: batch.y(),
             ids: batch.ids(),
+            soft_labels: None,
             draws: Draws::Keyed { seed: self.recipe.seed, epoch },
             progress: Progress { epoch, epochs: self.recipe.schedule.epochs },
         };
-        let out = step(self.method.as_ref(), self.recipe.inner.as_ref(), &mut self.players, &input)?;
+        let out = step(self.method.as_ref(), &self.recipe.step(), &mut self.players, &input)?;
 
         let loss = out.terms.value()?;
         let grad_norm = global_norm(&out.gradients)?;

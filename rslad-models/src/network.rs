@@ -52,20 +52,31 @@ impl Network {
         Ok(Self { arch: self.arch.clone(), graph: Arc::clone(&self.graph), params })
     }
 
+    /// A network of a graph that no registry holds, with initial weights from `seed`: for experiments.
+    /// It trains and answers as any other; a checkpoint of it names no architecture and does not load.
+    ///
+    /// # Errors
+    /// When making the tensors fails.
+    pub fn from_graph(graph: Graph, seed: u64) -> Result<Self> {
+        let params = ParamStore::zeros(&graph, DType::F32, &Device::Cpu)?;
+        init::initialize(&graph, &params, seed)?;
+        let arch = ArchSpec { arch: "unregistered".into(), options: toml::Table::new() };
+        Ok(Self { arch, graph: Arc::new(graph), params })
+    }
+
     /// A network of any graph with random weights and statistics, for tests of the executors.
     #[cfg(test)]
     pub(crate) fn of_graph(graph: Graph, seed: u64) -> Result<Self> {
         use crate::randomness::{Key, Purpose};
-        let params = ParamStore::zeros(&graph, DType::F32, &Device::Cpu)?;
-        init::initialize(&graph, &params, seed)?;
+        let network = Self::from_graph(graph, seed)?;
+        let Self { graph, params, .. } = &network;
         for (i, e) in graph.entries().iter().enumerate().filter(|(_, e)| e.shape.len() == 1) {
             let mut draws = Key::new(seed, Purpose::named("test").within(&e.name)).stream(0);
             let center = if e.name.ends_with("mean") || e.name.ends_with("bias") { 0.0 } else { 1.0 };
             let values: Vec<f32> = (0..e.shape[0]).map(|_| center + 0.5 * draws.symmetric()).collect();
             params.var(i).set(&Tensor::new(values, &Device::Cpu)?)?;
         }
-        let arch = ArchSpec { arch: "test".into(), options: toml::Table::new() };
-        Ok(Self { arch, graph: Arc::new(graph), params })
+        Ok(network)
     }
 
     /// A network from a checkpoint of ours, with what its file says of its making.

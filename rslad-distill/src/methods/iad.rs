@@ -84,7 +84,7 @@ impl Method for Iad {
                 ce,
             ));
         }
-        let trust = self.trust(f)?; // [N]: A
+        let trust = trust(f.logits("t_adv")?, f.labels()?, self.beta)?; // [N]: A
         let from_itself = (kl(s_nat, s_adv)? * (1.0 - &trust)?)?;
         if self.weighting == Weighting::Paper {
             from_teacher = (from_teacher * trust)?;
@@ -97,10 +97,8 @@ impl Method for Iad {
     }
 }
 
-impl Iad {
-    /// `A = T_y(x')^beta`, `[N]`.
-    fn trust(&self, f: &Forwards) -> Result<Tensor> {
-        let log_p = cross_entropy(f.logits("t_adv")?, f.labels()?)?.neg()?;
-        Ok((log_p * self.beta)?.exp()?)
-    }
+/// How far a teacher with these logits at x' is trusted: `A = T_y(x')^beta`, `[N]`.
+pub(super) fn trust(t_adv: &Tensor, y: &Tensor, beta: f64) -> Result<Tensor> {
+    let log_p = cross_entropy(t_adv, y)?.neg()?;
+    Ok((log_p * beta)?.exp()?)
 }

@@ -1,7 +1,11 @@
 //! The methods: one file each. To add one: its file, its `mod` line, and its entry in [`METHODS`].
 
+mod adaad;
 mod ard;
 mod iad;
+mod iad2;
+mod igdm;
+mod label_slots;
 mod mart;
 mod natural;
 mod rslad;
@@ -31,9 +35,20 @@ pub struct MethodEntry {
     pub build: fn(&toml::Table) -> std::result::Result<Box<dyn Method>, String>,
 }
 
-/// All methods, in the order of the paper's tables.
-pub static METHODS: &[MethodEntry] =
-    &[natural::ENTRY, sat::ENTRY, trades::ENTRY, mart::ENTRY, ard::ENTRY, iad::ENTRY, rslad::ENTRY];
+/// All methods: those of the paper's tables in their order, then its ablation and what came after.
+pub static METHODS: &[MethodEntry] = &[
+    natural::ENTRY,
+    sat::ENTRY,
+    trades::ENTRY,
+    mart::ENTRY,
+    ard::ENTRY,
+    iad::ENTRY,
+    iad2::ENTRY,
+    rslad::ENTRY,
+    label_slots::ENTRY,
+    adaad::ENTRY,
+    igdm::ENTRY,
+];
 
 /// The method that a `[method]` table names, configured by its other keys.
 ///

@@ -19,18 +19,25 @@ pub(super) const ENTRY: MethodEntry = MethodEntry {
     inner: "KL(T(x) || S(x'))",
     keys: "alpha (5/6), kl_scale (1; released: 0.1)",
     build: |keys| {
-        let method: Rslad = read(keys)?;
-        within("alpha", method.alpha, 0.0, 1.0)?;
-        within("kl_scale", method.kl_scale, 1e-6, 1e6)?;
-        Ok(Box::new(method))
+        let Rslad { alpha, kl_scale } = read(keys)?;
+        Ok(Box::new(Rslad::new(alpha, kl_scale)?))
     },
 };
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Rslad {
+pub(super) struct Rslad {
     alpha: f64,
     kl_scale: f64,
+}
+
+impl Rslad {
+    /// The method with these constants, or what is wrong with them.
+    pub(super) fn new(alpha: f64, kl_scale: f64) -> std::result::Result<Self, String> {
+        within("alpha", alpha, 0.0, 1.0)?;
+        within("kl_scale", kl_scale, 1e-6, 1e6)?;
+        Ok(Self { alpha, kl_scale })
+    }
 }
 
 impl Method for Rslad {

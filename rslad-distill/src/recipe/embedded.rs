@@ -24,5 +24,9 @@ pub const RECIPES: &[RecipeEntry] = &[
     recipe!("digits/resnet18-mart"),
     recipe!("digits/resnet18-ard"),
     recipe!("digits/resnet18-iad"),
+    recipe!("digits/resnet18-iad2"),
     recipe!("digits/resnet18-rslad"),
+    recipe!("digits/resnet18-label_slots"),
+    recipe!("digits/resnet18-adaad"),
+    recipe!("digits/resnet18-igdm"),
 ];

@@ -3,12 +3,14 @@
 //! There are no defaults in code: a missing key is an error, an unknown one too. What is written beside
 //! the results is the recipe with every change from the command line in it, and its hash names it.
 
+use crate::awp::AwpConfig;
 use crate::error::{Error, Result};
 use crate::inner::InnerConfig;
 use crate::keys;
 use crate::method::{Method, Who};
 use crate::methods;
 use crate::schedule::Schedule;
+use crate::step::StepConfig;
 use rslad_attacks::Linf;
 use rslad_attacks::suite::Suite;
 use rslad_data::Augment;
@@ -47,6 +49,9 @@ pub struct Recipe {
     /// The attack within training, for methods that have one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub inner: Option<InnerConfig>,
+    /// Adversarial weight perturbation, where it is wanted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub awp: Option<AwpConfig>,
     /// The optimizer.
     pub optim: OptimConfig,
     /// The learning rate over time.
@@ -65,6 +70,10 @@ pub struct DataConfig {
     pub limit: usize,
     /// Images per step.
     pub batch: usize,
+    /// Images at a time within a step, whose gradients add up to the step's; batch statistics are then
+    /// those of a micro-batch. Without it a step takes its batch whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub micro_batch: Option<usize>,
     /// Random views of the training images.
     pub augment: Augment,
 }
@@ -177,6 +186,11 @@ impl Recipe {
         methods::build(&self.method).map_err(|message| Error::Recipe { recipe: "[method]".into(), message })
     }
 
+    /// How its steps are taken.
+    pub fn step(&self) -> StepConfig<'_> {
+        StepConfig { inner: self.inner.as_ref(), awp: self.awp.as_ref(), micro_batch: self.data.micro_batch }
+    }
+
     /// What is wrong with it, if anything: key, value, expectation and fix.
     fn problem(&self) -> Option<String> {
         let method = match methods::build(&self.method) {
@@ -194,10 +208,19 @@ impl Recipe {
             })
             .or_else(|| self.part("inner", self.inner.is_some(), plan.is_adversarial()))
             .or_else(|| self.inner.as_ref().and_then(InnerConfig::problem))
+            .or_else(|| self.awp.as_ref().and_then(AwpConfig::problem))
+            .or_else(|| self.unsupported())
             .or_else(|| self.schedule.problem())
             .or_else(|| self.data.problem())
             .or_else(|| self.optim.problem())
             .or_else(|| self.select.problem())
+    }
+
+    fn unsupported(&self) -> Option<String> {
+        (self.awp.is_some() && self.data.micro_batch.is_some()).then(|| {
+            "`data.micro_batch` is given with `[awp]`, whose perturbation is one for the whole batch; remove one"
+                .into()
+        })
     }
 
     /// A section is there if and only if the method reads it.
@@ -217,6 +240,12 @@ impl DataConfig {
     fn problem(&self) -> Option<String> {
         (!(2..=100_000).contains(&self.batch))
             .then(|| format!("`data.batch` is {}, expected 2 to 100000", self.batch))
+            .or_else(|| {
+                let micro = self.micro_batch?;
+                (!(2..=self.batch).contains(&micro)).then(|| {
+                    format!("`data.micro_batch` is {micro}, expected 2 to {} (`data.batch`)", self.batch)
+                })
+            })
             .or_else(|| {
                 (self.augment.crop > 64)
                     .then(|| format!("`data.augment.crop` is {}, expected 0 to 64 pixels", self.augment.crop))

@@ -19,11 +19,14 @@ const LOSSES: &[(&str, &str, u64, f64)] = &[
     ("iad1", "name = 'iad'\nalpha = 1.0\nbeta = 0.1\ntau = 1.0\n{iad}", 9, 1e-5),
     ("iad1_a.7_T2_b.5", "name = 'iad'\nalpha = 0.7\nbeta = 0.5\ntau = 2.0\n{iad}", 9, 1e-5),
     ("iad1_pre", "name = 'iad'\nalpha = 1.0\nbeta = 0.1\ntau = 1.0\n{iad}", 8, 1e-5),
+    ("iad2", "name = 'iad2'\n{iad2}", 9, 1e-5),
+    ("iad2_pre", "name = 'iad2'\n{iad2}", 8, 1e-5),
     ("rslad", "name = 'rslad'\nalpha = 0.8333333333333334\nkl_scale = {1/classes}", 1, 1e-5),
     ("rslad_cifar100", "name = 'rslad'\nalpha = 0.8333333333333334\nkl_scale = {10/classes}", 1, 1e-5),
 ];
 
 const IAD: &str = "kl_scale = 1.0\nbegin = 8\nweighting = 'released'\nforwards = 'released'";
+const IAD2: &str = "alpha1 = 0.5\nalpha2 = 0.25\nbeta = 0.1\ntau = 1.0\nkl_scale = 1.0\nbegin = 8";
 
 /// Which recorded logits a forward stands for: several forwards can share one.
 fn recorded(forward: &str) -> &str {
@@ -56,7 +59,8 @@ fn check(
     let method = method
         .replace("{1/classes}", &format!("{:?}", 1.0 / classes))
         .replace("{10/classes}", &format!("{:?}", 10.0 / classes))
-        .replace("{iad}", IAD);
+        .replace("{iad}", IAD)
+        .replace("{iad2}", IAD2);
     let method = methods::build(&method.parse().unwrap()).unwrap();
     let plan = method.plan();
 

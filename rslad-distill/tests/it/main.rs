@@ -3,11 +3,14 @@
 #![allow(clippy::unwrap_used)] // a panic is how a test fails
 
 mod architectures;
+mod awp;
 mod common;
 mod contract;
-mod future_methods;
+mod label_slots;
 mod labels;
+mod later_methods;
 mod losses_match_released_codes;
+mod micro_batches;
 mod recipes;
 mod resume;
 mod same_bits;

@@ -8,7 +8,7 @@ use rslad_distill::inner::InnerConfig;
 use rslad_distill::method::Progress;
 use rslad_distill::methods;
 use rslad_distill::optim::{Sgd, global_norm};
-use rslad_distill::step::{Players, StepInput, step};
+use rslad_distill::step::{Players, StepConfig, StepInput, step};
 use rslad_models::{ArchSpec, Network};
 use std::collections::HashMap;
 
@@ -139,6 +139,15 @@ const RUNS: &[Run] = &[
         tolerances: USUAL,
     },
     Run {
+        name: "iad2",
+        method: "name = 'iad2'\nalpha1 = 0.5\nalpha2 = 0.25\nbeta = 0.1\ntau = 1.0\nkl_scale = 1.0\nbegin = 0",
+        start: UNCLIPPED,
+        view: "batch_statistics",
+        drops: &[],
+        updates: 12,
+        tolerances: USUAL,
+    },
+    Run {
         name: "rslad",
         method: RSLAD,
         start: GAUSSIAN,
@@ -189,8 +198,8 @@ fn natural_training_in_double_precision_is_that_of_the_released_code() {
         let y = comparison.of_step("y", s).to_dtype(DType::U32).unwrap();
         let draws = Draws::Keyed { seed: 0, epoch: 1 }; // natural training draws nothing
         let progress = Progress { epoch: 1, epochs: 1 };
-        let input = StepInput { x: &x, y: &y, ids: &ids, draws, progress };
-        let out = step(method.as_ref(), None, &mut players, &input).unwrap();
+        let input = StepInput { x: &x, y: &y, ids: &ids, soft_labels: None, draws, progress };
+        let out = step(method.as_ref(), &StepConfig::default(), &mut players, &input).unwrap();
         sgd.step(student.parameters(), &out.gradients, 0.1).unwrap();
         comparison.scalar("loss64", s, out.terms.value().unwrap(), 1e-11);
         comparison.scalar("gnorm64", s, global_norm(&out.gradients).unwrap(), 1e-11);
@@ -202,6 +211,7 @@ struct Comparison<'g> {
     goldens: &'g HashMap<String, Tensor>,
     student: Network,
     teacher: rslad_models::Frozen,
+    natural_teacher: rslad_models::Frozen,
 }
 
 impl<'g> Comparison<'g> {
@@ -212,9 +222,12 @@ impl<'g> Comparison<'g> {
         let initial =
             goldens.iter().filter_map(|(k, v)| Some((k.strip_prefix("init/")?.to_string(), v.clone())));
         let student = Network::with_state_dict(&tiny(8), &initial.collect()).unwrap();
-        let teacher =
-            Network::with_state_dict(&tiny(16), &crate::common::goldens("net_tiny.safetensors")).unwrap();
-        Self { run, goldens, student, teacher: teacher.freeze().unwrap() }
+        let teacher = |file| {
+            Network::with_state_dict(&tiny(16), &crate::common::goldens(file)).unwrap().freeze().unwrap()
+        };
+        let (teacher, natural_teacher) =
+            (teacher("net_tiny.safetensors"), teacher("net_tiny_std.safetensors"));
+        Self { run, goldens, student, teacher, natural_teacher }
     }
 
     fn follow(&self) {
@@ -224,7 +237,9 @@ impl<'g> Comparison<'g> {
             self.run.start, self.run.view
         ))
         .unwrap();
-        let mut players = Players::new(&self.student, Some(&self.teacher), None).unwrap();
+        let config = StepConfig { inner: Some(&inner), ..StepConfig::default() };
+        let mut players =
+            Players::new(&self.student, Some(&self.teacher), Some(&self.natural_teacher)).unwrap();
         let mut sgd = Sgd::new(0.9, 2e-4);
         let mut lr = 0.1;
         let ids: Vec<u64> = (0..32).collect();
@@ -235,8 +250,8 @@ impl<'g> Comparison<'g> {
             let (x, y) = (self.image(s), self.of_step("y", s).to_dtype(DType::U32).unwrap());
             let draws = Draws::Scripted { uniform: self.uniform(s), normal: self.normal(s) };
             let progress = Progress { epoch: 1, epochs: 1 };
-            let input = StepInput { x: &x, y: &y, ids: &ids, draws, progress };
-            let out = step(method.as_ref(), Some(&inner), &mut players, &input).unwrap();
+            let input = StepInput { x: &x, y: &y, ids: &ids, soft_labels: None, draws, progress };
+            let out = step(method.as_ref(), &config, &mut players, &input).unwrap();
             sgd.step(self.student.parameters(), &out.gradients, lr).unwrap();
             self.compare(s, &x, &out);
         }

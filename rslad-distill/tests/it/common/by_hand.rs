@@ -6,7 +6,7 @@ use rslad_attacks::Draws;
 use rslad_distill::Method;
 use rslad_distill::inner::InnerConfig;
 use rslad_distill::method::{Forwards, Plan, Point, Progress, Who};
-use rslad_distill::step::{Players, StepInput, StepOutput, step};
+use rslad_distill::step::{Players, StepConfig, StepInput, StepOutput, step};
 use rslad_models::randomness::{Key, Purpose, Stream};
 use rslad_models::{ArchSpec, Classifier, Frozen, Network};
 
@@ -38,8 +38,11 @@ impl Scene {
     }
 
     pub fn step(&self, method: &dyn Method, inner: &InnerConfig) -> rslad_distill::Result<StepOutput> {
-        let mut players = Players::new(&self.student, Some(&self.teacher), Some(&self.second_teacher))?;
-        self.step_of(&mut players, method, inner)
+        self.step_as(method, &StepConfig { inner: Some(inner), ..StepConfig::default() })
+    }
+
+    pub fn step_as(&self, method: &dyn Method, config: &StepConfig<'_>) -> rslad_distill::Result<StepOutput> {
+        step(method, config, &mut self.players()?, &self.input())
     }
 
     pub fn step_of(
@@ -48,14 +51,22 @@ impl Scene {
         method: &dyn Method,
         inner: &InnerConfig,
     ) -> rslad_distill::Result<StepOutput> {
-        let input = StepInput {
+        step(method, &StepConfig { inner: Some(inner), ..StepConfig::default() }, players, &self.input())
+    }
+
+    pub fn players(&self) -> rslad_distill::Result<Players<'_>> {
+        Players::new(&self.student, Some(&self.teacher), Some(&self.second_teacher))
+    }
+
+    pub fn input(&self) -> StepInput<'_> {
+        StepInput {
             x: &self.x,
             y: &self.y,
             ids: &self.ids,
+            soft_labels: None,
             draws: Draws::Keyed { seed: 5, epoch: 9 },
             progress: self.progress,
-        };
-        step(method, Some(inner), players, &input)
+        }
     }
 
     /// Runs the declared forwards in order, each once: the logits by name.

@@ -49,7 +49,8 @@ fn a_value_outside_its_domain_is_named_with_the_domain() {
 
 #[test]
 fn a_method_is_found_by_its_name() {
-    let known = "expected one of: natural, sat, trades, mart, ard, iad, rslad";
+    let known =
+        "expected one of: natural, sat, trades, mart, ard, iad, iad2, rslad, label_slots, adaad, igdm";
     for (table, said) in [("", "is missing"), ("name = 'rslda'", "is \"rslda\""), ("name = 3", "is 3")] {
         assert_eq!(refusal(&table.parse().unwrap()), format!("`method.name` {said}, {known}"));
     }

@@ -70,7 +70,8 @@ fn check_inner(case: &Case, n: usize, classes: usize, extreme: bool, id: u64) {
     let plan = method.plan();
     let logits = Logits::draw(&plan, n, classes, if extreme { 80.0 } else { 3.0 }, extreme, id);
     let forwards = logits.forwards(&plan, |_, t| t.clone());
-    let at = Logits::draw(&plan, n, classes, 3.0, extreme, id ^ 1).all.swap_remove(0).2;
+    let draw_at = |id: u64| Logits::draw(&plan, n, classes, 3.0, extreme, id).all.swap_remove(0).2;
+    let mut at = draw_at(id ^ 1);
     let target = |forward: &str| forwards.logits(forward).unwrap().clone();
     let expression: Box<dyn Fn(&Tensor) -> Tensor + Sync> = match case.ascends {
         Ascends::Nothing => {
@@ -83,10 +84,17 @@ fn check_inner(case: &Case, n: usize, classes: usize, extreme: bool, id: u64) {
             let target = target(forward);
             Box::new(move |z| losses::kl(&target, z).unwrap())
         }
+        Ascends::Disagreement => {
+            at = Tensor::cat(&[at, draw_at(id ^ 2)], 1).unwrap();
+            let half = move |z: &Tensor, from| z.narrow(1, from, classes).unwrap();
+            Box::new(move |z| losses::kl(&half(z, classes), &half(z, 0)).unwrap())
+        }
     };
-    let Inner::Ascend { over: Over::Student, objective } = method.inner(&forwards).unwrap() else {
-        panic!("{name} ascends nothing of its student's")
+    let Inner::Ascend { over, objective } = method.inner(&forwards).unwrap() else {
+        panic!("{name} ascends nothing")
     };
+    let both = matches!(case.ascends, Ascends::Disagreement);
+    assert_eq!(over, if both { Over::StudentAndTeacher } else { Over::Student }, "{name}");
     assert!(plan.is_adversarial(), "{name} attacks and never looks");
     let rows: Vec<u32> = (0..n as u32).collect();
     let (value, grad) = objective.value_and_grad(&rows, &at).unwrap();
