@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::exec::{Frozen, Training};
 use crate::graph::Graph;
 use crate::params::ParamStore;
-use crate::{checkpoint, init};
+use crate::{checkpoint, init, params};
 use candle_core::{DType, Device, Tensor, Var};
 use std::collections::HashMap;
 use std::path::Path;
@@ -36,9 +36,11 @@ impl Network {
     /// # Errors
     /// As [`Network::new`], and when the tensors do not fit: see [`ParamStore::load_state_dict`].
     pub fn with_state_dict(arch: &ArchSpec, tensors: &HashMap<String, Tensor>) -> Result<Self> {
-        let network = Self::new(arch, 0)?;
-        network.params.load_state_dict(tensors)?;
-        Ok(network)
+        let graph = arch.graph()?;
+        params::check_fit(graph.entries(), tensors)?; // a file's options alone must not cost memory
+        let params = ParamStore::zeros(&graph, DType::F32, &Device::Cpu)?;
+        params.load_state_dict(tensors)?;
+        Ok(Self { arch: arch.clone(), graph: Arc::new(graph), params })
     }
 
     /// The same network in double precision, for images in f64: what tells rounding from error when a

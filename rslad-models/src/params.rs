@@ -55,13 +55,7 @@ impl ParamStore {
     /// # Errors
     /// When the names or shapes differ from the network's.
     pub fn load_state_dict(&self, tensors: &HashMap<String, Tensor>) -> Result<()> {
-        let problems = self.mismatches(tensors);
-        if !problems.is_empty() {
-            return Err(Error::Other(format!(
-                "state dict does not fit the network: {}",
-                problems.join("; ")
-            )));
-        }
+        check_fit(&self.entries, tensors)?;
         for (entry, var) in self.entries.iter().zip(&self.vars) {
             match tensors.get(&entry.name) {
                 Some(t) => var.set(&t.to_dtype(var.dtype())?.to_device(var.device())?.copy()?)?,
@@ -70,28 +64,40 @@ impl ParamStore {
         }
         Ok(())
     }
+}
 
-    fn mismatches(&self, tensors: &HashMap<String, Tensor>) -> Vec<String> {
-        let mut problems = Vec::new();
-        for e in &self.entries {
-            match tensors.get(&e.name) {
-                None if e.kind == Kind::Counter => {}
-                None => problems.push(format!("missing `{}`", e.name)),
-                Some(t) if t.dims() != e.shape => {
-                    problems.push(format!("`{}` is {:?}, expected {:?}", e.name, t.dims(), e.shape));
-                }
-                Some(_) => {}
-            }
-        }
-        let known: std::collections::HashSet<&str> = self.entries.iter().map(|e| e.name.as_str()).collect();
-        let mut unexpected: Vec<&String> = tensors.keys().filter(|k| !known.contains(k.as_str())).collect();
-        unexpected.sort();
-        problems.extend(unexpected.iter().map(|k| format!("unexpected `{k}`")));
-        let more = problems.len().saturating_sub(12);
-        problems.truncate(12);
-        if more > 0 {
-            problems.push(format!("and {more} more"));
-        }
-        problems
+/// That a state dict has these entries, before anything is allocated for them.
+///
+/// # Errors
+/// As [`ParamStore::load_state_dict`].
+pub(crate) fn check_fit(entries: &[Entry], tensors: &HashMap<String, Tensor>) -> Result<()> {
+    let problems = mismatches(entries, tensors);
+    if problems.is_empty() {
+        return Ok(());
     }
+    Err(Error::Other(format!("state dict does not fit the network: {}", problems.join("; "))))
+}
+
+fn mismatches(entries: &[Entry], tensors: &HashMap<String, Tensor>) -> Vec<String> {
+    let mut problems = Vec::new();
+    for e in entries {
+        match tensors.get(&e.name) {
+            None if e.kind == Kind::Counter => {}
+            None => problems.push(format!("missing `{}`", e.name)),
+            Some(t) if t.dims() != e.shape => {
+                problems.push(format!("`{}` is {:?}, expected {:?}", e.name, t.dims(), e.shape));
+            }
+            Some(_) => {}
+        }
+    }
+    let known: std::collections::HashSet<&str> = entries.iter().map(|e| e.name.as_str()).collect();
+    let mut unexpected: Vec<&String> = tensors.keys().filter(|k| !known.contains(k.as_str())).collect();
+    unexpected.sort();
+    problems.extend(unexpected.iter().map(|k| format!("unexpected `{k}`")));
+    let more = problems.len().saturating_sub(12);
+    problems.truncate(12);
+    if more > 0 {
+        problems.push(format!("and {more} more"));
+    }
+    problems
 }

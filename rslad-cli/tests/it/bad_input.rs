@@ -69,7 +69,7 @@ fn flags_of_train() {
             (&["--teacher", "."], 4, &[".: cannot be read", "expected a checkpoint of rslad"]),
             (&["--teacher", "third=x"], 2, &["--teacher third=x", "expected teacher=FILE"]),
             (&["--teacher", "cut.safetensors"], 4, &["`teacher.file`", "cut.safetensors", "damaged"]),
-            (&["--teacher", "page.pt"], 4, &["page.pt", "not a safetensors file"]),
+            (&["--teacher", "page.pt"], 4, &["page.pt", "is a web page, not a checkpoint"]),
             (
                 &["--teacher", "second_teacher=model/last.safetensors"],
                 2,
@@ -191,7 +191,7 @@ fn files_of_weights() {
             (&["nowhere"], 4, &["nowhere: no such file, expected a checkpoint"]),
             (&["."], 4, &[".: cannot be read"]),
             (&["cut.safetensors"], 4, &["cut.safetensors", "damaged", "wholly copied?"]),
-            (&["page.pt"], 4, &["page.pt: not a safetensors file"]),
+            (&["page.pt"], 4, &["page.pt: is a web page, not a checkpoint"]),
             (&[state], 4, &[state, "take best.safetensors or last.safetensors beside it"]),
         ],
     );

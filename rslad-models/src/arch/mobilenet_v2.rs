@@ -8,6 +8,7 @@
 
 use super::Arch;
 use super::options::{Norm, read, within};
+use super::shapes::{Shapes, options};
 use crate::graph::{Graph, GraphBuilder, NodeId, Op, Pad};
 use serde::Deserialize;
 
@@ -16,6 +17,7 @@ pub(crate) const MOBILENET_V2: Arch = Arch {
     about: "MobileNetV2 in its CIFAR form (Sandler et al. 2018); the paper's smaller student",
     published: "classes = 10\nin_channels = 3\nnorm = \"none\"\ndivisor = 1",
     graph: mobilenet_v2,
+    options: options_in,
 };
 
 /// (expansion, output channels, blocks, stride of the first) of each stage.
@@ -60,6 +62,14 @@ fn mobilenet_v2(options: &toml::Table) -> Result<Graph, String> {
     let x = g.batch_norm(x, "bn2");
     let x = g.relu(x);
     Ok(g.head(x, "linear", classes))
+}
+
+fn options_in(shapes: &Shapes<'_>) -> Option<toml::Table> {
+    options([
+        ("classes", shapes.side("linear.weight", 0)?),
+        ("in_channels", shapes.side("conv1.weight", 1)?),
+        ("divisor", 32usize.checked_div(shapes.side("conv1.weight", 0)?)?),
+    ])
 }
 
 fn block(g: &mut GraphBuilder, x: NodeId, name: &str, expansion: usize, out: usize, stride: usize) -> NodeId {

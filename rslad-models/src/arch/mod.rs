@@ -8,13 +8,18 @@ mod mobilenet_v2;
 pub mod options;
 mod preact_resnet;
 mod resnet;
+pub mod shapes;
 mod tiny_cnn;
 mod wide_resnet;
 mod wide_resnet_swish;
 
 use crate::error::{Error, Result};
 use crate::graph::Graph;
+use crate::params;
+use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
+use shapes::Shapes;
+use std::collections::HashMap;
 
 /// A registered architecture.
 #[derive(Debug)]
@@ -27,6 +32,9 @@ pub struct Arch {
     pub published: &'static str,
     /// The graph of these options.
     pub graph: fn(&toml::Table) -> std::result::Result<Graph, String>,
+    /// What the shapes of its state dict tell about its options: all but the normalization. For a state
+    /// dict of another architecture any answer will do: it is compared with the graph.
+    pub options: fn(&Shapes<'_>) -> Option<toml::Table>,
 }
 
 /// All architectures.
@@ -110,6 +118,22 @@ impl ArchSpec {
         Ok(spec)
     }
 
+    /// The architecture whose state dict has these names and shapes. Its normalization leaves no trace in
+    /// them: it is the published one of the architecture.
+    pub fn recognize(tensors: &HashMap<String, Tensor>) -> Option<Self> {
+        let shapes = Shapes::of(tensors);
+        let fits =
+            |spec: &Self| spec.graph().is_ok_and(|graph| params::check_fit(graph.entries(), tensors).is_ok());
+        let found = |arch: &Arch| Self::published(arch.name, &(arch.options)(&shapes)?).ok().filter(fits);
+        // ResNet-18 and 34 differ in their options alone: the closer one is meant.
+        let distance = |spec: &Self| {
+            let published =
+                Self::published(&spec.arch, &toml::Table::new()).map(|p| p.options).unwrap_or_default();
+            spec.options.iter().filter(|(key, value)| published.get(*key) != Some(value)).count()
+        };
+        ARCHS.iter().filter_map(found).min_by_key(distance)
+    }
+
     /// The graph.
     ///
     /// # Errors
@@ -182,6 +206,38 @@ mod tests {
         }
         let error = ArchSpec::parse("wrn34-10", "width = 2").unwrap_err().to_string();
         assert!(error.contains("`wrn34-10`: this name fixes `width`; leave the option out"), "{error}");
+    }
+
+    #[test]
+    fn every_architecture_is_recognized_by_its_state_dict() {
+        let small = [
+            ("resnet18", "width = 3\nclasses = 7"),
+            ("resnet18", "width = 2\nblocks = '1,2'\nin_channels = 1"),
+            ("resnet34", "width = 2"),
+            ("resnet50", "width = 2\nclasses = 100"),
+            ("mobilenet_v2", "divisor = 8"),
+            ("wrn", "depth = 16\nwidth = 1\nclasses = 100"),
+            ("dm_wrn", "depth = 10\nwidth = 2"),
+            ("dm_preact_resnet18", "width = 2\nblocks = '1,1,1'"),
+            ("tiny_cnn", "width = 2"),
+        ];
+        assert!(ARCHS.iter().all(|arch| small.iter().any(|(name, _)| *name == arch.name)));
+        for (arch, changes) in small {
+            let spec = ArchSpec::published(arch, &changes.parse().unwrap()).unwrap();
+            let zeros = |e: &crate::graph::Entry| {
+                let zeros =
+                    Tensor::zeros(e.shape.as_slice(), candle_core::DType::F32, &candle_core::Device::Cpu);
+                (e.name.clone(), zeros.unwrap())
+            };
+            let mut tensors: HashMap<String, Tensor> =
+                spec.graph().unwrap().entries().iter().map(zeros).collect();
+            assert_eq!(ArchSpec::recognize(&tensors), Some(spec), "{arch} {changes}");
+            tensors.retain(|name, _| !name.ends_with("num_batches_tracked"));
+            assert!(ArchSpec::recognize(&tensors).is_some(), "{arch}: counters may be absent");
+            tensors.remove(tensors.keys().next().cloned().unwrap().as_str());
+            assert_eq!(ArchSpec::recognize(&tensors), None, "{arch}: a name is missing");
+        }
+        assert_eq!(ArchSpec::recognize(&HashMap::new()), None);
     }
 
     #[test]

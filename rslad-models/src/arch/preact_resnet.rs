@@ -8,6 +8,7 @@
 
 use super::Arch;
 use super::options::{Blocks, Norm, read, within};
+use super::shapes::{Shapes, options};
 use super::wide_resnet_swish::same_conv;
 use crate::graph::{Graph, GraphBuilder, NodeId};
 use serde::Deserialize;
@@ -17,6 +18,7 @@ pub(crate) const DM_PREACT_RESNET18: Arch = Arch {
     about: "pre-activation ResNet with Swish (Rebuffi et al. 2021); the small robust models of RobustBench",
     published: "classes = 10\nin_channels = 3\nnorm = \"cifar10\"\nwidth = 64\nblocks = \"2,2,2,2\"",
     graph: dm_preact_resnet18,
+    options: options_in,
 };
 
 #[derive(Deserialize)]
@@ -42,6 +44,16 @@ fn dm_preact_resnet18(options: &toml::Table) -> Result<Graph, String> {
     let x = g.batch_norm(x, "batchnorm");
     let x = g.silu(x);
     Ok(g.head(x, "logits", classes))
+}
+
+fn options_in(shapes: &Shapes<'_>) -> Option<toml::Table> {
+    let mut found = options([
+        ("classes", shapes.side("logits.weight", 0)?),
+        ("in_channels", shapes.side("conv_2d.weight", 1)?),
+        ("width", shapes.side("conv_2d.weight", 0)?),
+    ])?;
+    found.insert("blocks".into(), shapes.blocks(|stage| format!("layer_{stage}.")).into());
+    Some(found)
 }
 
 fn pre_activation_block(g: &mut GraphBuilder, x: NodeId, name: &str, out: usize, stride: usize) -> NodeId {

@@ -5,6 +5,7 @@
 
 use super::Arch;
 use super::options::{Blocks, Norm, read, within};
+use super::shapes::{Shapes, options};
 use crate::graph::{Graph, GraphBuilder, NodeId};
 use serde::Deserialize;
 
@@ -13,6 +14,7 @@ pub(crate) const RESNET18: Arch = Arch {
     about: "CIFAR ResNet of basic blocks (He et al. 2016); the paper's larger student",
     published: "classes = 10\nin_channels = 3\nnorm = \"none\"\nwidth = 64\nblocks = \"2,2,2,2\"",
     graph: |options| resnet(options, basic_block),
+    options: options_in,
 };
 
 pub(crate) const RESNET34: Arch = Arch {
@@ -20,6 +22,7 @@ pub(crate) const RESNET34: Arch = Arch {
     about: "the deeper CIFAR ResNet of basic blocks (He et al. 2016)",
     published: "classes = 10\nin_channels = 3\nnorm = \"none\"\nwidth = 64\nblocks = \"3,4,6,3\"",
     graph: |options| resnet(options, basic_block),
+    options: options_in,
 };
 
 pub(crate) const RESNET50: Arch = Arch {
@@ -27,6 +30,7 @@ pub(crate) const RESNET50: Arch = Arch {
     about: "CIFAR ResNet of bottleneck blocks (He et al. 2016); the paper's black-box surrogate",
     published: "classes = 10\nin_channels = 3\nnorm = \"none\"\nwidth = 64\nblocks = \"3,4,6,3\"",
     graph: |options| resnet(options, bottleneck),
+    options: options_in,
 };
 
 #[derive(Deserialize)]
@@ -37,6 +41,16 @@ struct Options {
     norm: Norm,
     width: usize,
     blocks: Blocks,
+}
+
+fn options_in(shapes: &Shapes<'_>) -> Option<toml::Table> {
+    let mut found = options([
+        ("classes", shapes.side("linear.weight", 0)?),
+        ("in_channels", shapes.side("conv1.weight", 1)?),
+        ("width", shapes.side("conv1.weight", 0)?),
+    ])?;
+    found.insert("blocks".into(), shapes.blocks(|stage| format!("layer{}.", stage + 1)).into());
+    Some(found)
 }
 
 /// Adds a block: its input, name, width and stride.

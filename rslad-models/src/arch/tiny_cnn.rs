@@ -3,6 +3,7 @@
 
 use super::Arch;
 use super::options::{Norm, read, within};
+use super::shapes::{Shapes, options};
 use crate::graph::{Graph, GraphBuilder};
 use serde::Deserialize;
 
@@ -11,6 +12,7 @@ pub(crate) const TINY_CNN: Arch = Arch {
     about: "three conv-BN-ReLU stages of widths w, 2w, 4w; for tests and quick experiments",
     published: "classes = 10\nin_channels = 3\nnorm = \"none\"\nwidth = 16",
     graph: tiny_cnn,
+    options: options_in,
 };
 
 #[derive(Deserialize)]
@@ -34,4 +36,12 @@ fn tiny_cnn(options: &toml::Table) -> Result<Graph, String> {
         x = g.relu(h);
     }
     Ok(g.head(x, "linear", classes))
+}
+
+fn options_in(shapes: &Shapes<'_>) -> Option<toml::Table> {
+    options([
+        ("classes", shapes.side("linear.weight", 0)?),
+        ("in_channels", shapes.side("conv1.weight", 1)?),
+        ("width", shapes.side("conv1.weight", 0)?),
+    ])
 }

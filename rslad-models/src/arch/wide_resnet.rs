@@ -5,6 +5,7 @@
 //! class also builds a `sub_block1` that its forward never uses; it is no part of the network here.
 
 use super::options::{Norm, blocks_per_group, read, within};
+use super::shapes::{Shapes, options};
 use super::{Arch, Preset};
 use crate::graph::{Graph, GraphBuilder, Init, NodeId};
 use serde::Deserialize;
@@ -14,6 +15,7 @@ pub(crate) const WRN: Arch = Arch {
     about: "wide ResNet with ReLU (Zagoruyko and Komodakis 2016), as in TRADES; the paper's CIFAR-10 teacher",
     published: "classes = 10\nin_channels = 3\nnorm = \"none\"\ndepth = 34\nwidth = 10",
     graph: wrn,
+    options: options_in,
 };
 
 pub(crate) const WRN34_10: Preset =
@@ -52,6 +54,15 @@ fn wrn(options: &toml::Table) -> Result<Graph, String> {
     let x = g.batch_norm(x, "bn1");
     let x = g.relu(x);
     Ok(g.head(x, "fc", classes))
+}
+
+fn options_in(shapes: &Shapes<'_>) -> Option<toml::Table> {
+    options([
+        ("classes", shapes.side("fc.weight", 0)?),
+        ("in_channels", shapes.side("conv1.weight", 1)?),
+        ("depth", 6 * shapes.count("block1.layer.") + 4),
+        ("width", shapes.side("block1.layer.0.conv1.weight", 0)? / 16),
+    ])
 }
 
 /// Where the channels change, the shortcut reads the activated input; elsewhere it is the raw one.

@@ -6,6 +6,7 @@
 //! there under the CIFAR-10 statistics: `norm` says which are meant.
 
 use super::options::{Norm, blocks_per_group, read, within};
+use super::shapes::{Shapes, options};
 use super::{Arch, Preset};
 use crate::graph::{Graph, GraphBuilder, NodeId, Op, Pad};
 use serde::Deserialize;
@@ -15,6 +16,7 @@ pub(crate) const DM_WRN: Arch = Arch {
     about: "wide ResNet with Swish and its own normalization (Gowal et al. 2020); the paper's CIFAR-100 teacher",
     published: "classes = 10\nin_channels = 3\nnorm = \"cifar10\"\ndepth = 70\nwidth = 16",
     graph: dm_wrn,
+    options: options_in,
 };
 
 pub(crate) const WRN70_16: Preset =
@@ -55,6 +57,15 @@ fn dm_wrn(options: &toml::Table) -> Result<Graph, String> {
     let x = g.batch_norm(x, "batchnorm");
     let x = g.silu(x);
     Ok(g.head(x, "logits", classes))
+}
+
+fn options_in(shapes: &Shapes<'_>) -> Option<toml::Table> {
+    options([
+        ("classes", shapes.side("logits.weight", 0)?),
+        ("in_channels", shapes.side("init_conv.weight", 1)?),
+        ("depth", 6 * shapes.count("layer.0.block.") + 4),
+        ("width", shapes.side("layer.0.block.0.conv_0.weight", 0)? / 16),
+    ])
 }
 
 /// Where the channels change, the shortcut reads the activated input; elsewhere it is the raw one.

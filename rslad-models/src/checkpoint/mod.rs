@@ -1,8 +1,24 @@
-//! Our own weight files: one safetensors file with the state-dict names of the official PyTorch code.
+//! Weight files: our own, and the state dicts of others.
 //!
-//! Its metadata holds one key, `rslad`, with JSON: format version, architecture and options, and the
-//! provenance that the trainer gives. One key, because the metadata map has no order of its own and a
-//! file must have the same bytes for the same run.
+//! Our own are one safetensors file with the state-dict names of the official PyTorch code. Its metadata
+//! holds one key, `rslad`, with JSON: format version, architecture and options (classes and normalization
+//! among them), and the provenance that the trainer gives. One key, because the metadata map has no order of
+//! its own and a file must have the same bytes for the same run.
+//!
+//! Other files are read by [`torch`] (what PyTorch saved) or as safetensors without our metadata; what
+//! they hold is a [`StateDict`]. Any file may be hostile: none makes the reader run code, recurse, or allocate
+//! what the file does not hold.
+
+mod bytes;
+mod fault;
+mod kind;
+mod names;
+mod pickle;
+pub mod torch;
+
+pub use fault::Fault;
+pub use kind::{Format, recognize};
+pub use names::{Remark, StateDict};
 
 use crate::arch::ArchSpec;
 use crate::durable;
@@ -58,11 +74,54 @@ pub fn write(
     durable::write(path, &bytes)
 }
 
+/// What a weight file holds.
+pub enum Contents {
+    /// A checkpoint of ours, which says what network it is of.
+    Checkpoint(Checkpoint),
+    /// A state dict alone.
+    StateDict(StateDict),
+}
+
+/// The contents of a weight file in any format; `origin` names it in errors.
+///
+/// # Errors
+/// When it is no weight file, is damaged, or exceeds a limit.
+pub fn open(bytes: &[u8], origin: &Path) -> Result<Contents> {
+    match recognize(bytes).map_err(|fault| fault.of(origin))? {
+        Format::Safetensors if is_ours(bytes) => parse(bytes, origin).map(Contents::Checkpoint),
+        Format::Safetensors => foreign(bytes).map(Contents::StateDict).map_err(|fault| fault.of(origin)),
+        _ => torch::read(bytes).map(Contents::StateDict).map_err(|fault| fault.of(origin)),
+    }
+}
+
+fn is_ours(bytes: &[u8]) -> bool {
+    let header = SafeTensors::read_metadata(bytes).ok();
+    header.is_some_and(|(_, header)| header.metadata().as_ref().is_some_and(|m| m.contains_key("rslad")))
+}
+
+/// The state dict of a safetensors file without our metadata.
+fn foreign(bytes: &[u8]) -> std::result::Result<StateDict, Fault> {
+    let tensors = tensors(bytes).map_err(Fault::Damaged)?;
+    let names = names::tidy(tensors.into_iter().collect())?;
+    let constants: Vec<_> = names.constants.into_iter().collect();
+    StateDict::new(Format::Safetensors, names.entries.into_iter().collect(), &constants, names.remarks)
+}
+
 /// A checkpoint of ours from its bytes; `origin` names it in errors.
 ///
 /// # Errors
 /// When it is damaged, of a newer format, or a safetensors file without our metadata.
 pub fn parse(bytes: &[u8], origin: &Path) -> Result<Checkpoint> {
+    match recognize(bytes).map_err(|fault| fault.of(origin))? {
+        Format::Safetensors => {}
+        other => {
+            let message = format!(
+                "is a state dict ({other}), which does not say its architecture; give `--arch NAME` and its \
+                 `--arch-set` options, or convert it with `rslad weights convert`"
+            );
+            return Err(Error::Checkpoint { path: origin.into(), message });
+        }
+    }
     let failed = |message: String| Error::Checkpoint { path: origin.into(), message };
     let metadata = metadata(bytes).map_err(failed)?;
     let tensors = tensors(bytes).map_err(failed)?;
@@ -79,6 +138,12 @@ pub fn read_tensors(path: &Path) -> Result<HashMap<String, Tensor>> {
 }
 
 fn header(bytes: &[u8]) -> std::result::Result<Header, String> {
+    // Every tensor opens a brace, so that too many are seen before the header is parsed.
+    let length = bytes.first_chunk().map_or(0, |length| u64::from_le_bytes(*length));
+    let text = bytes.iter().skip(8).take(usize::try_from(length).unwrap_or(usize::MAX));
+    if text.filter(|&&byte| byte == b'{').count() > 2 * MOST_TENSORS {
+        return Err(format!("has a header of too many tensors, expected at most {MOST_TENSORS}"));
+    }
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| {
         format!("not a safetensors file, or a damaged one ({e}); was it written by `rslad train`, and wholly copied?")
     })?;

@@ -37,18 +37,25 @@ fn rewrite(path: &Path, tensors: &HashMap<String, Tensor>, metadata: Option<&str
 fn a_truncated_file_is_refused_wherever_it_ends() {
     let (_guard, path) = saved();
     let bytes = std::fs::read(&path).unwrap();
-    for end in [0, 7, 8, 100, bytes.len() / 2, bytes.len() - 1] {
+    for end in [7, 8, 100, bytes.len() / 2, bytes.len() - 1] {
         std::fs::write(&path, &bytes[..end]).unwrap();
         assert_refused(&path, &["damaged", "wholly copied"]);
     }
+    std::fs::write(&path, "").unwrap();
+    assert_refused(&path, &["is empty", "fetch it again"]);
 }
 
 #[test]
 fn a_file_of_another_kind_is_refused() {
     let (_guard, path) = saved();
-    for bytes in [&b"<!DOCTYPE html><html>quota exceeded</html>"[..], b"PK\x03\x04 a zip", &[0xff; 64]] {
+    let kinds: [(&[u8], &str); 3] = [
+        (b"<!DOCTYPE html><html>quota exceeded</html>", "is a web page, not a checkpoint"),
+        (b"PK\x03\x04 a zip", "is a state dict (PyTorch, zip format (1.6 and later))"),
+        (&[0xff; 64], "is not a weight file"),
+    ];
+    for (bytes, part) in kinds {
         std::fs::write(&path, bytes).unwrap();
-        assert_refused(&path, &["not a safetensors file"]);
+        assert_refused(&path, &[part]);
     }
 }
 
