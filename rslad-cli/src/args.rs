@@ -179,7 +179,7 @@ pub(crate) struct EvalArgs {
     /// An option of that architecture where it differs from the published network, such as width=8
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_value, requires = "arch")]
     pub(crate) arch_set: Vec<(String, String)>,
-    /// The data: a name from `rslad list datasets`
+    /// The data: a name from `rslad list datasets`, some with a place, such as cifar10:DIR
     #[arg(long, value_name = "SPEC")]
     pub(crate) data: String,
     /// Which part of it: test or train

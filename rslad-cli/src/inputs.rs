@@ -1,6 +1,7 @@
 //! From flags and recipes to what a command works on: recipes, data, networks, teachers.
 
 use crate::exit::Ended;
+use crate::say;
 use anyhow::{Context, Result};
 use rslad_data::{Dataset, Split, split_validation};
 use rslad_distill::recipe::{Recipe, SelectOn, TeacherConfig};
@@ -41,9 +42,16 @@ pub(crate) fn recipe(name_or_file: &str, changes: &[(String, String)]) -> Result
     })
 }
 
+/// Opens a data set, and tells what its reader noticed.
+pub(crate) fn open(spec: &str, split: Split) -> Result<Dataset> {
+    let data = rslad_data::open(spec, split)?;
+    data.notes().iter().for_each(|note| say::note(format!("note: {note}")));
+    Ok(data)
+}
+
 /// Opens everything that a recipe names, and checks that it fits together.
 pub(crate) fn load(recipe: &Recipe) -> Result<Loaded> {
-    let mut train = rslad_data::open(&recipe.data.set, Split::Train)?;
+    let mut train = open(&recipe.data.set, Split::Train)?;
     if recipe.data.limit > 0 {
         train = train.limit(recipe.data.limit).context("`data.limit`")?;
     }
@@ -52,7 +60,7 @@ pub(crate) fn load(recipe: &Recipe) -> Result<Loaded> {
         SelectOn::Validation => {
             split_validation(&train, recipe.select.hold_out, SPLIT_SEED).context("`select.hold_out`")?
         }
-        SelectOn::Test => (train, rslad_data::open(&recipe.data.set, Split::Test)?),
+        SelectOn::Test => (train, open(&recipe.data.set, Split::Test)?),
     };
     let read = |config: &Option<TeacherConfig>, key: &str| {
         config.as_ref().map(|config| teacher(config, key, &selection)).transpose()

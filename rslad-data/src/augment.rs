@@ -6,6 +6,7 @@
 //! teacher's answers to them can be kept.
 
 use crate::batch::View;
+use crate::pixels::Image;
 use rslad_models::randomness::{Key, Purpose};
 use serde::{Deserialize, Serialize};
 
@@ -56,19 +57,16 @@ impl Augment {
     /// then are they divided by the full scale, so a value does not depend on where it lies.
     ///
     /// # Shapes
-    /// `image`, `out`: `[C, H, W]` = `shape`, row-major, at least one value.
-    pub(crate) fn write(&self, view: View, image: &[u8], shape: [usize; 3], full_scale: u8, out: &mut [f32]) {
+    /// `image`, `out`: `[C, H, W]` = `shape`, row-major, at least one value; `out` is 0 everywhere.
+    pub(crate) fn write(&self, view: View, image: Image<'_>, shape: [usize; 3], out: &mut [f32]) {
         let [_, h, w] = shape;
         let rows = overlap(h, view.dy, self.crop);
         let columns = overlap(w, view.dx, self.crop);
-        out.fill(0.0);
-        for (plane, window) in image.chunks_exact(h * w).zip(out.chunks_exact_mut(h * w)) {
+        for (plane, window) in out.chunks_exact_mut(h * w).enumerate() {
             for row in 0..rows.len {
-                let from = &plane[(rows.from + row) * w + columns.from..][..columns.len];
+                let from = plane * h * w + (rows.from + row) * w + columns.from;
                 let line = &mut window[(rows.to + row) * w..][..w];
-                for (value, &stored) in line[columns.to..].iter_mut().zip(from) {
-                    *value = f32::from(stored) / f32::from(full_scale);
-                }
+                image.write(from, &mut line[columns.to..][..columns.len]);
                 if view.flip {
                     line.reverse();
                 }
@@ -144,9 +142,14 @@ mod tests {
             let augment = Augment { crop, flip };
             let image: Vec<u8> = (0..shape.iter().product()).map(|i: usize| 1 + i as u8).collect();
             let view = augment.view(seed, epoch, id);
-            let mut out = vec![f32::NAN; image.len()];
-            augment.write(view, &image, shape, full_scale, &mut out);
-            prop_assert_eq!(out, slow(augment, view, &image, shape, full_scale));
+            let mut out = vec![0.0; image.len()];
+            augment.write(view, Image::Levels { values: &image, full_scale }, shape, &mut out);
+            let expected = slow(augment, view, &image, shape, full_scale);
+            prop_assert_eq!(&out, &expected);
+            let floats: Vec<f32> = image.iter().map(|&v| f32::from(v) / f32::from(full_scale)).collect();
+            out.fill(0.0);
+            augment.write(view, Image::Floats(&floats), shape, &mut out);
+            prop_assert_eq!(&out, &expected);
         }
     }
 

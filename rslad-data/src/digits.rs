@@ -44,7 +44,7 @@ const fn packed(split: Split, bytes: &'static [u8], n: usize) -> Packed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::embedded::drawn;
+    use crate::embedded::{drawn, levels};
 
     /// load_digits().images[0] and [1796].
     const FIRST: [u8; 64] = [
@@ -63,8 +63,8 @@ mod tests {
     #[test]
     fn the_first_and_the_last_image_are_those_of_scikit_learn() {
         let (train, test) = (digits(Split::Train).expect("embedded"), digits(Split::Test).expect("embedded"));
-        assert_eq!((train.image(0), train.label(0)), (&FIRST[..], 0));
-        assert_eq!((test.image(359), test.label(359)), (&LAST[..], 8));
+        assert_eq!((levels(&train, 0).0, train.label(0)), (&FIRST[..], 0));
+        assert_eq!((levels(&test, 359).0, test.label(359)), (&LAST[..], 8));
         assert_eq!(train.labels()[..12], [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1]);
     }
 

@@ -5,6 +5,7 @@
 
 use crate::dataset::{Contents, Dataset, Split};
 use crate::error::Result;
+use crate::pixels::Pixels;
 use flate2::read::ZlibDecoder;
 use std::io::Read;
 use std::sync::OnceLock;
@@ -43,9 +44,8 @@ impl Packed {
         Dataset::new(Contents {
             name: self.name.to_owned(),
             split: self.split,
-            images,
+            pixels: Pixels::Levels { values: images, full_scale: self.full_scale },
             shape: [1, self.side, self.side],
-            full_scale: self.full_scale,
             labels: labels.into_iter().map(u32::from).collect(),
             class_names: self.class_names.map(str::to_owned).to_vec(),
         })
@@ -76,16 +76,25 @@ fn paeth(left: u8, up: u8, corner: u8) -> u8 {
     }
 }
 
+/// The stored bytes of an image and their full scale, for tests of data sets that are stored so.
+#[cfg(test)]
+pub(crate) fn levels(data: &Dataset, row: usize) -> (&[u8], u8) {
+    match data.image(row) {
+        crate::pixels::Image::Levels { values, full_scale } => (values, full_scale),
+        crate::pixels::Image::Floats(_) => panic!("`{}` is stored as floats", data.name()),
+    }
+}
+
 /// An image as text, for tests that a person can read: `#` above half of the full scale, `+` above a
 /// quarter.
 #[cfg(test)]
 pub(crate) fn drawn(data: &Dataset, row: usize) -> Vec<String> {
     let [_, _, width] = data.shape();
-    let full_scale = u32::from(data.full_scale());
-    let ink = |&v: &u8| match 4 * u32::from(v) / full_scale {
+    let (values, full_scale) = levels(data, row);
+    let ink = |&v: &u8| match 4 * u32::from(v) / u32::from(full_scale) {
         0 => '.',
         1 => '+',
         _ => '#',
     };
-    data.image(row).chunks(width).map(|line| line.iter().map(ink).collect()).collect()
+    values.chunks(width).map(|line| line.iter().map(ink).collect()).collect()
 }

@@ -1,5 +1,8 @@
 //! The errors of this crate.
 
+use std::io;
+use std::path::{Path, PathBuf};
+
 /// What can go wrong between a data spec and a batch.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -14,13 +17,13 @@ pub enum Error {
         /// `; did you mean ...`, or nothing.
         hint: String,
     },
-    /// A data spec with an argument where none belongs.
-    #[error("data `{spec}`: `{name}` is embedded and takes nothing after its name; write `{name}`")]
-    UnexpectedArgument {
+    /// A data spec with an argument where none belongs, or without one that must be there.
+    #[error("data `{spec}`: {message}")]
+    Spec {
         /// The spec as given.
         spec: String,
-        /// The data set's name.
-        name: &'static str,
+        /// What is wrong, and the fix.
+        message: String,
     },
     /// A split that does not exist.
     #[error("unknown split `{0}`, expected `train` or `test`")]
@@ -33,12 +36,40 @@ pub enum Error {
         /// Thing, value, expectation and fix.
         message: String,
     },
+    /// A file or directory that does not hold what it should.
+    #[error("{}: {message}", path.display())]
+    File {
+        /// The file or directory.
+        path: PathBuf,
+        /// Thing, value, expectation and fix.
+        message: String,
+    },
+    /// A file that cannot be read.
+    #[error("{}: cannot be read ({source})", path.display())]
+    Read {
+        /// The file or directory.
+        path: PathBuf,
+        /// The operating system's reason.
+        source: io::Error,
+    },
     /// A batch that contradicts itself or leaves `[0,1]`.
     #[error("batch: {0}")]
     Batch(String),
     /// A tensor operation that failed.
     #[error("tensor operation failed: {0}")]
     Tensor(#[from] candle_core::Error),
+}
+
+impl Error {
+    /// A file that does not hold what it should.
+    pub(crate) fn file(path: &Path, message: impl Into<String>) -> Self {
+        Self::File { path: path.to_owned(), message: message.into() }
+    }
+
+    /// For `map_err`: a file that cannot be read.
+    pub(crate) fn reading(path: &Path) -> impl Fn(io::Error) -> Self + '_ {
+        |source| Self::Read { path: path.to_owned(), source }
+    }
 }
 
 /// A result of this crate.

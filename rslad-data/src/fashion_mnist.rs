@@ -54,7 +54,7 @@ const fn packed(split: Split, bytes: &'static [u8], n: usize) -> Packed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::embedded::drawn;
+    use crate::embedded::{drawn, levels};
 
     /// Of the first image of train-images-idx3-ubyte.
     const ROW_14: [u8; 28] = [
@@ -106,7 +106,7 @@ mod tests {
         let (train, test) = (train.expect("embedded"), test.expect("embedded"));
         assert_eq!(train.labels()[..12], [9, 0, 0, 3, 0, 2, 7, 2, 5, 5, 0, 9]);
         assert_eq!(test.labels()[..12], [9, 2, 1, 1, 6, 1, 4, 6, 5, 7, 4, 5]);
-        assert_eq!(train.image(0)[14 * 28..15 * 28], ROW_14);
+        assert_eq!(levels(&train, 0).0[14 * 28..15 * 28], ROW_14);
     }
 
     #[test]

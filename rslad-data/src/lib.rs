@@ -32,21 +32,27 @@
 
 pub mod augment;
 pub mod batch;
+pub mod cache;
+pub mod cifar;
 pub mod dataset;
 pub mod digits;
 mod embedded;
 pub mod error;
 pub mod fashion_mnist;
+mod hash;
 pub mod loader;
+pub mod pixels;
 pub mod registry;
 #[cfg(test)]
 mod testing;
 pub mod validation;
+mod walk;
 
 pub use augment::{Augment, Flip};
 pub use batch::{Batch, View};
-pub use dataset::{Contents, Dataset, Split};
+pub use dataset::{Contents, Dataset, Split, UNLABELED};
 pub use error::{Error, Result};
 pub use loader::{Batches, Loader, in_order};
-pub use registry::{DATASETS, Entry, open};
+pub use pixels::{Image, Pixels};
+pub use registry::{Argument, DATASETS, Entry, open};
 pub use validation::split_validation;

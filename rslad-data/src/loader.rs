@@ -99,7 +99,7 @@ impl Batches<'_> {
         let (data, size) = (self.data, self.data.image_size());
         let mut x = vec![0.0; rows.len() * size];
         for ((&row, &view), out) in rows.iter().zip(views).zip(x.chunks_exact_mut(size)) {
-            self.augment.write(view, data.image(row), data.shape(), data.full_scale(), out);
+            self.augment.write(view, data.image(row), data.shape(), out);
         }
         let [c, h, w] = data.shape();
         let x = Tensor::from_vec(x, (rows.len(), c, h, w), &Device::Cpu)?;

@@ -2,46 +2,92 @@
 //!
 //! A new data set is its own file and one line in [`DATASETS`].
 
+use crate::cifar::{cifar10, cifar100};
 use crate::dataset::{Dataset, Split};
 use crate::digits::digits;
 use crate::error::{Error, Result};
 use crate::fashion_mnist::fashion_mnist;
+use std::path::Path;
 
 /// A data set that can be opened by name.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry {
     /// The name, as in a data spec.
     pub name: &'static str,
+    /// What may follow the name and a colon.
+    pub argument: Argument,
     /// What it is, in one line.
     pub about: &'static str,
-    /// Loads one of its splits.
-    pub load: fn(Split) -> Result<Dataset>,
+    /// Loads one of its splits, from the place that the argument names.
+    pub load: fn(Option<&Path>, Split) -> Result<Dataset>,
+}
+
+/// What may follow the name of a data set: the word is what messages call it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Argument {
+    /// Nothing: the data set is in the binary.
+    None,
+    /// A place, or nothing for the usual one.
+    Optional(&'static str),
+    /// A place.
+    Required(&'static str),
 }
 
 /// Every data set of this crate.
 pub const DATASETS: &[Entry] = &[
     Entry {
         name: "digits",
+        argument: Argument::None,
         about: "UCI handwritten digits as in scikit-learn: 1,437 train, 360 test, 1x8x8, 10 classes (embedded)",
-        load: digits,
+        load: |_, split| digits(split),
     },
     Entry {
         name: "fashion-mnist",
+        argument: Argument::None,
         about: "sample of Fashion-MNIST, class-balanced: 4,000 train, 2,000 test, 1x28x28, 10 classes (embedded)",
-        load: fashion_mnist,
+        load: |_, split| fashion_mnist(split),
+    },
+    Entry {
+        name: "cifar10",
+        argument: Argument::Optional("DIR"),
+        about: "CIFAR-10: 50,000 train, 10,000 test, 3x32x32, 10 classes; DIR with any of its published forms",
+        load: cifar10,
+    },
+    Entry {
+        name: "cifar100",
+        argument: Argument::Optional("DIR"),
+        about: "CIFAR-100: 50,000 train, 10,000 test, 3x32x32, 100 classes; DIR as above",
+        load: cifar100,
     },
 ];
 
-/// Opens the data set that a spec names: `digits` or `fashion-mnist`.
+impl Entry {
+    /// How it is written in a data spec: `cifar10[:DIR]`.
+    pub fn usage(&self) -> String {
+        match self.argument {
+            Argument::None => self.name.to_owned(),
+            Argument::Optional(what) => format!("{}[:{what}]", self.name),
+            Argument::Required(what) => format!("{}:{what}", self.name),
+        }
+    }
+}
+
+/// Opens the data set that a spec names, such as `digits` or `cifar10:DIR`.
 ///
 /// # Errors
-/// When no data set has that name, or something follows the name of an embedded one.
+/// When no data set has that name, something follows the name of an embedded one or nothing the name of
+/// one that needs it, and when its files are missing or damaged.
 pub fn open(spec: &str, split: Split) -> Result<Dataset> {
     let (name, argument) = spec.split_once(':').map_or((spec, None), |(name, rest)| (name, Some(rest)));
     let entry = DATASETS.iter().find(|entry| entry.name == name).ok_or_else(|| unknown(spec, name))?;
-    match argument {
-        None => (entry.load)(split),
-        Some(_) => Err(Error::UnexpectedArgument { spec: spec.to_owned(), name: entry.name }),
+    let wrong = |message: String| Err(Error::Spec { spec: spec.to_owned(), message });
+    match (entry.argument, argument) {
+        (Argument::None, Some(_)) => {
+            wrong(format!("`{name}` is embedded and takes nothing after its name; write `{name}`"))
+        }
+        (Argument::Required(what), None) => wrong(format!("expected `{name}:{what}`")),
+        (_, Some("")) => wrong(format!("nothing after the colon, expected `{}`", entry.usage())),
+        (_, place) => (entry.load)(place.map(Path::new), split),
     }
 }
 
@@ -78,6 +124,11 @@ fn edits(from: &str, to: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::embedded::levels;
+
+    fn embedded() -> impl Iterator<Item = &'static Entry> {
+        DATASETS.iter().filter(|entry| entry.argument == Argument::None)
+    }
 
     /// (name, split, n, hash): the hashes are printed by assets/make_assets.py, which computes them
     /// from the sources without this crate.
@@ -107,19 +158,14 @@ mod tests {
     }
 
     #[test]
-    fn every_data_set_keeps_the_contract() {
-        for entry in DATASETS {
+    fn every_embedded_data_set_keeps_the_contract() {
+        for entry in embedded() {
             for split in [Split::Train, Split::Test] {
-                let data = (entry.load)(split).expect(entry.name);
+                let data = (entry.load)(None, split).expect(entry.name);
                 assert_eq!((data.name(), data.split()), (entry.name, split));
                 assert!(data.ids().iter().copied().eq(0..data.len() as u64), "ids are positions");
-                let values = (0..data.len()).flat_map(|row| data.image(row));
-                assert_eq!(
-                    values.max(),
-                    Some(&data.full_scale()),
-                    "{}: the full scale is reached",
-                    entry.name
-                );
+                let brightest = (0..data.len()).flat_map(|row| levels(&data, row).0).max();
+                assert_eq!(brightest, Some(&levels(&data, 0).1), "{}: the full scale is reached", entry.name);
                 assert!(
                     data.class_counts().iter().all(|&count| count > 0),
                     "{}: a class is empty",
@@ -132,12 +178,12 @@ mod tests {
 
     #[test]
     fn no_image_is_in_both_splits() {
-        for entry in DATASETS {
-            let load = |split| (entry.load)(split).expect(entry.name);
+        for entry in embedded() {
+            let load = |split| (entry.load)(None, split).expect(entry.name);
             let (train, test) = (load(Split::Train), load(Split::Test));
             let seen: std::collections::HashSet<&[u8]> =
-                (0..train.len()).map(|row| train.image(row)).collect();
-            assert!((0..test.len()).all(|row| !seen.contains(test.image(row))), "{}", entry.name);
+                (0..train.len()).map(|row| levels(&train, row).0).collect();
+            assert!((0..test.len()).all(|row| !seen.contains(levels(&test, row).0)), "{}", entry.name);
         }
     }
 
@@ -147,7 +193,7 @@ mod tests {
             let message = open(spec, Split::Test).expect_err(spec).to_string();
             assert_eq!(message, expected);
         };
-        let known = "expected one of: `digits`, `fashion-mnist`";
+        let known = "expected one of: `digits`, `fashion-mnist`, `cifar10`, `cifar100`";
         check("digit", &format!("unknown data set `digit`, {known}; did you mean `digits`?"));
         check("Digits", &format!("unknown data set `Digits`, {known}; did you mean `digits`?"));
         check("mnist", &format!("unknown data set `mnist`, {known}; did you mean `fashion-mnist`?"));
@@ -157,6 +203,8 @@ mod tests {
         );
         check("imagenet:/data", &format!("unknown data set `imagenet:/data`, {known}"));
         check("", &format!("unknown data set ``, {known}"));
+        check("cifar", &format!("unknown data set `cifar`, {known}; did you mean `cifar10`?"));
+        check("cifar10:", "data `cifar10:`: nothing after the colon, expected `cifar10[:DIR]`");
         check(
             "digits:somewhere",
             "data `digits:somewhere`: `digits` is embedded and takes nothing after its name; write `digits`",

@@ -5,7 +5,7 @@ use candle_core::{DType, Tensor, Var};
 
 /// SGD: `g = grad + weight_decay w; v = momentum v + g (v = g at first); w = w - lr v`.
 ///
-/// No dampening, no Nesterov. Weight decay is applied to every parameter, batch normalization's and
+/// No dampening, no Nesterov. Weight decay is applied to every parameter, batch normalisation's and
 /// biases included; buffers are not parameters and never seen.
 ///
 /// # Source

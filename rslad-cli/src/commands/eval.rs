@@ -58,7 +58,7 @@ pub(crate) fn run(args: &EvalArgs, quiet: bool) -> Result<()> {
 }
 
 fn data(args: &EvalArgs) -> Result<Dataset> {
-    let data = rslad_data::open(&args.data, args.split)?;
+    let data = inputs::open(&args.data, args.split)?;
     Ok(args.n.map(|n| data.limit(n as usize)).transpose()?.unwrap_or(data))
 }
 

@@ -17,13 +17,13 @@ pub(crate) fn run(args: &ListArgs) -> Result<()> {
         Listed::Methods => methods(),
         Listed::Recipes => recipes()?,
         Listed::Suites => suites()?,
-        Listed::Datasets => entries(DATASETS.iter().map(|d| (d.name, d.about.to_string()))),
+        Listed::Datasets => entries(DATASETS.iter().map(|d| (d.usage(), d.about.to_string()))),
     };
     Ok(say::result(text.trim_end())?)
 }
 
 /// Names in a column, texts beside them.
-fn entries<'a>(rows: impl Iterator<Item = (&'a str, String)>) -> String {
+fn entries(rows: impl Iterator<Item = (String, String)>) -> String {
     let rows: Vec<_> = rows.collect();
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     rows.iter().map(|(name, about)| format!("{name:width$}  {about}\n")).collect()
@@ -80,7 +80,8 @@ fn methods() -> String {
 
 fn recipes() -> Result<String> {
     let about = |name| Recipe::load(name, &[]).map(|recipe| recipe.about);
-    let rows = RECIPES.iter().map(|r| Ok((r.name, about(r.name)?))).collect::<Result<Vec<_>>>()?;
+    let rows =
+        RECIPES.iter().map(|r| Ok((r.name.to_string(), about(r.name)?))).collect::<Result<Vec<_>>>()?;
     Ok(entries(rows.into_iter()) + "\nrslad train --recipe NAME --print shows one in full")
 }
 

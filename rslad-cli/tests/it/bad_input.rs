@@ -63,7 +63,9 @@ fn flags_of_train() {
         &[
             (&["--set", "width"], 2, &["'width'", "expected KEY=VALUE, such as schedule.epochs=20"]),
             (&["--set", "=3"], 2, &["'=3'", "expected KEY=VALUE"]),
-            (&["--data", "cifar"], 3, &["`cifar`", "expected one of: `digits`"]),
+            (&["--data", "cifar"], 3, &["`cifar`", "expected one of: `digits`", "did you mean `cifar10`?"]),
+            (&["--data", "cifar10:nowhere"], 3, &["nowhere: cannot be read"]),
+            (&["--data", "cifar100:."], 3, &["no cifar100 (train) here", "cifar-100-binary.tar.gz"]),
             (&["--data", "digits:x"], 3, &["`digits:x`", "write `digits`"]),
             (&["--teacher", "nowhere"], 4, &["nowhere: no such file", "digits-teacher"]),
             (&["--teacher", "."], 4, &[".: cannot be read", "expected a checkpoint of rslad"]),
@@ -202,7 +204,11 @@ fn data_that_does_not_fit_the_model() {
     let place = Place::new();
     place.train("model", &["--set", "schedule.epochs=1"]).ok();
     let args = ["eval", "--model", "model/last.safetensors", "--attack", "fgsm", "--out", "o"];
-    check(&place, &args, &[(&["--data", "cifar10"], 3, &["unknown data set `cifar10`"])]);
+    check(
+        &place,
+        &args,
+        &[(&["--data", "cifar10"], 3, &["`cifar10` is not here", "run `rslad data fetch cifar10`"])],
+    );
     let rgb = ["--arch", "tiny_cnn", "--data", "digits", "--model", "model/last.safetensors"];
     let args = ["eval", "--attack", "fgsm", "--out", "o"];
     check(&place, &args, &[(&rgb, 4, &["missing `conv2.weight`"])]);

@@ -64,6 +64,7 @@ impl Place {
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(cargo_bin("rslad"));
         command.args(args).current_dir(&self.0).env_remove("RUST_LOG").stdin(Stdio::null());
+        command.env("RSLAD_CACHE", self.at("cache")); // not what this machine may have
         command
     }
 

@@ -1,19 +1,22 @@
 //! What hard labels can and cannot change.
 
 use crate::common::micro::{Log, inputs_of, micro, train_in};
-use rslad_data::{Contents, Dataset, Split};
+use rslad_data::{Contents, Dataset, Image, Pixels, Split};
 use rslad_distill::{Outcome, Recipe};
 use tempfile::TempDir;
 
 /// The digits, every label another one than the true one.
 fn poisoned(data: &Dataset) -> Dataset {
     let wrong = |row: usize| (data.label(row) + 1 + (row % 9) as u32) % 10;
+    let values = |row| match data.image(row) {
+        Image::Levels { values, .. } => values.to_vec(),
+        Image::Floats(_) => panic!("digits are stored as bytes"),
+    };
     let contents = Contents {
         name: data.name().to_owned(),
         split: data.split(),
-        images: (0..data.len()).flat_map(|row| data.image(row)).copied().collect(),
+        pixels: Pixels::Levels { values: (0..data.len()).flat_map(values).collect(), full_scale: 16 },
         shape: data.shape(),
-        full_scale: data.full_scale(),
         labels: (0..data.len()).map(wrong).collect(),
         class_names: data.class_names().to_vec(),
     };
