@@ -12,6 +12,7 @@ use std::path::Path;
 pub const SUITES: &[SuiteEntry] = &[
     SuiteEntry { name: "quick", text: include_str!("../suites/quick.toml") },
     SuiteEntry { name: "select", text: include_str!("../suites/select.toml") },
+    SuiteEntry { name: "select-released", text: include_str!("../suites/select-released.toml") },
 ];
 
 /// A line of the registry of suites.

@@ -144,6 +144,12 @@ pub(crate) struct TrainArgs {
     /// The seed, in place of the recipe's
     #[arg(long, value_name = "N", value_parser = seed, allow_negative_numbers = true)]
     pub(crate) seed: Option<u64>,
+    /// Keep the teacher's answers in this directory and share them between runs, to the same bits
+    #[arg(long, value_name = "DIR")]
+    pub(crate) soft_labels: Option<PathBuf>,
+    /// How much a teacher's answers may take on disk, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 4096, requires = "soft_labels", value_parser = above_zero, allow_negative_numbers = true)]
+    pub(crate) soft_labels_limit: u32,
     /// Where to compute: cpu
     #[arg(long, value_name = "DEVICE", default_value = "cpu", value_parser = device)]
     pub(crate) device: String,

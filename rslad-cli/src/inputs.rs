@@ -4,7 +4,9 @@ use crate::exit::Ended;
 use crate::say;
 use anyhow::{Context, Result};
 use rslad_data::{Dataset, Split, split_validation};
+use rslad_distill::SoftLabels;
 use rslad_distill::recipe::{Recipe, SelectOn, TeacherConfig};
+use rslad_distill::soft_labels::Source;
 use rslad_distill::trainer::Inputs;
 use rslad_models::checkpoint::{self, Provenance};
 use rslad_models::{ArchSpec, Error as ModelError, Frozen, Network};
@@ -23,6 +25,8 @@ const SPLIT_SEED: u64 = 0;
 pub(crate) struct Loaded {
     pub(crate) inputs: Inputs,
     pub(crate) data_sha256: String,
+    /// The images of the split that the hash names, held-out ones included.
+    pub(crate) images: usize,
     pub(crate) teacher: Option<Teacher>,
     pub(crate) second_teacher: Option<Teacher>,
 }
@@ -55,7 +59,7 @@ pub(crate) fn load(recipe: &Recipe) -> Result<Loaded> {
     if recipe.data.limit > 0 {
         train = train.limit(recipe.data.limit).context("`data.limit`")?;
     }
-    let data_sha256 = train.sha256();
+    let (data_sha256, images) = (train.sha256(), train.len());
     let (train, selection) = match recipe.select.on {
         SelectOn::Validation => {
             split_validation(&train, recipe.select.hold_out, SPLIT_SEED).context("`select.hold_out`")?
@@ -70,9 +74,35 @@ pub(crate) fn load(recipe: &Recipe) -> Result<Loaded> {
     let frozen = |t: &Option<Teacher>| -> Result<Option<Frozen>> {
         Ok(t.as_ref().map(|t| t.network.freeze()).transpose()?)
     };
-    let inputs = Inputs { teacher: frozen(&first)?, second_teacher: frozen(&second)?, train, selection };
+    let inputs = Inputs {
+        teacher: frozen(&first)?,
+        second_teacher: frozen(&second)?,
+        train,
+        selection,
+        soft_labels: None,
+    };
     rslad_distill::trainer::check(recipe, &inputs)?;
-    Ok(Loaded { inputs, data_sha256, teacher: first, second_teacher: second })
+    Ok(Loaded { inputs, data_sha256, images, teacher: first, second_teacher: second })
+}
+
+impl Loaded {
+    /// Keeps the teacher's answers under `root`, in at most `limit` bytes.
+    pub(crate) fn keep_soft_labels(&mut self, recipe: &Recipe, root: &Path, limit: u64) -> Result<()> {
+        let method = recipe.method["name"].as_str().unwrap_or_default();
+        if let Some(refusal) = SoftLabels::refusal(method, &recipe.method()?.plan()) {
+            return Err(Ended::Usage(refusal).into());
+        }
+        let Some(teacher) = &self.teacher else { return Ok(()) };
+        let source = Source {
+            teacher_sha256: teacher.sha256.clone(),
+            data_sha256: self.data_sha256.clone(),
+            images: self.images,
+            augment: recipe.data.augment,
+            classes: teacher.network.graph().n_classes(),
+        };
+        self.inputs.soft_labels = Some(SoftLabels::open(root, source, limit)?);
+        Ok(())
+    }
 }
 
 fn teacher(config: &TeacherConfig, key: &str, data: &Dataset) -> Result<Teacher> {

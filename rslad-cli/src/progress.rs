@@ -172,10 +172,13 @@ impl Observer for TrainingProgress {
     }
 
     fn eval(&mut self, e: &EvalEvent) {
-        self.robust = Some(e.robust);
+        if e.weights == "raw" {
+            self.robust = Some(e.robust);
+        }
+        let of = if e.weights == "raw" { String::new() } else { format!(", {}", e.weights) };
         let best = if e.best { "  (best so far)" } else { "" };
         self.line(&format!(
-            "               {} (n = {}): clean {:.1}, robust {:.1}{best}",
+            "               {}{of} (n = {}): clean {:.1}, robust {:.1}{best}",
             e.on,
             e.n,
             100.0 * e.clean,

@@ -8,6 +8,7 @@
 //! This crate knows nothing of terminals, and computes no gradient of a network by itself.
 #![forbid(unsafe_code)]
 
+pub mod averaging;
 pub mod awp;
 pub mod error;
 pub mod inner;
@@ -20,6 +21,7 @@ pub mod pair;
 pub mod recipe;
 pub mod run_dir;
 pub mod schedule;
+pub mod soft_labels;
 mod state;
 pub mod step;
 pub mod trainer;
@@ -30,4 +32,5 @@ pub use methods::METHODS;
 pub use observer::Observer;
 pub use recipe::{RECIPES, Recipe};
 pub use run_dir::RunDir;
+pub use soft_labels::SoftLabels;
 pub use trainer::{Inputs, Outcome, train};

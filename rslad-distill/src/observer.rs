@@ -31,11 +31,13 @@ pub struct EpochEvent {
     pub terms: BTreeMap<String, f64>,
 }
 
-/// An evaluation of the student during training.
+/// An evaluation of the student, or of one of its averages, during training.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct EvalEvent {
     /// The epoch it follows.
     pub epoch: u64,
+    /// `raw` for the weights themselves, `ema` or `swa` for an average.
+    pub weights: &'static str,
     /// `validation` or `test`.
     pub on: &'static str,
     /// The number of images.
@@ -44,7 +46,10 @@ pub struct EvalEvent {
     pub clean: f64,
     /// The share that stands the suite's last attack.
     pub robust: f64,
-    /// Whether this is the best so far, and was written to `best.safetensors`.
+    /// The method's mean loss there, where that chooses.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loss: Option<f64>,
+    /// Whether this is the best so far, and was written to `best.safetensors` (`best-ema.safetensors`).
     pub best: bool,
 }
 
@@ -85,7 +90,7 @@ pub struct Beginning {
 }
 
 /// Watches a run. Called in this order: `begin` once, then for each epoch `step` for every step,
-/// `epoch`, `eval` where the recipe asks for one, `saved`.
+/// `epoch`, `eval` where the recipe asks for one (for the weights, then for each average), `saved`.
 pub trait Observer {
     /// The run begins or goes on.
     fn begin(&mut self, _: &Beginning) {}

@@ -10,6 +10,7 @@
 //! | `best.safetensors` | when an evaluation beats all before it |
 //! | `state-*.safetensors`, `LATEST.json` | after every epoch, and when told to stop; the last two states are kept |
 //! | `last.safetensors` | after the last epoch |
+//! | `best-ema`, `last-ema`, `best-swa`, `last-swa` | the same of the averages, where the recipe asks for them |
 
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;

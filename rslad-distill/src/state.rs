@@ -3,6 +3,7 @@
 //! A state is written under a temporary name, synced, renamed; then `LATEST.json` names it with its
 //! hash. A crash at any point leaves a pointer to a whole state.
 
+use crate::averaging::Averages;
 use crate::error::{Error, Result};
 use crate::optim::Sgd;
 use crate::run_dir::RunDir;
@@ -29,6 +30,12 @@ pub(crate) struct Position {
     pub(crate) metrics: u64,
     /// The best evaluation so far.
     pub(crate) best: Option<Best>,
+    /// The best evaluation of each average so far.
+    #[serde(default)]
+    pub(crate) best_averages: BTreeMap<String, Option<Best>>,
+    /// How many weights went into each average.
+    #[serde(default)]
+    pub(crate) averaged: BTreeMap<String, u64>,
     /// Sums over the images of the present epoch.
     pub(crate) sums: Sums,
 }
@@ -39,6 +46,19 @@ pub(crate) struct Best {
     pub(crate) epoch: u64,
     pub(crate) clean: f64,
     pub(crate) robust: f64,
+    /// What chose it, where that was the loss.
+    #[serde(default)]
+    pub(crate) loss: Option<f64>,
+}
+
+impl Best {
+    /// Whether it is to be kept in place of `kept`.
+    pub(crate) fn beats(&self, kept: &Self) -> bool {
+        match (self.loss, kept.loss) {
+            (Some(loss), Some(lowest)) => loss < lowest,
+            _ => self.robust > kept.robust,
+        }
+    }
 }
 
 /// Sums over the images of an epoch, for its means.
@@ -52,7 +72,16 @@ pub(crate) struct Sums {
 impl Position {
     /// The beginning of a run.
     pub(crate) fn start() -> Self {
-        Self { format: FORMAT, epoch: 1, steps_done: 0, metrics: 0, best: None, sums: Sums::default() }
+        Self {
+            format: FORMAT,
+            epoch: 1,
+            steps_done: 0,
+            metrics: 0,
+            best: None,
+            best_averages: BTreeMap::new(),
+            averaged: BTreeMap::new(),
+            sums: Sums::default(),
+        }
     }
 }
 
@@ -63,13 +92,21 @@ struct Latest {
 }
 
 /// Writes a state and points to it; returns its file name. Older states but one are removed.
-pub(crate) fn save(dir: &RunDir, student: &Network, sgd: &Sgd, position: &Position) -> Result<String> {
+pub(crate) fn save(
+    dir: &RunDir,
+    student: &Network,
+    sgd: &Sgd,
+    averages: &Averages,
+    position: &mut Position,
+) -> Result<String> {
     let name = file_name(position);
+    position.averaged = averages.seen();
     let mut tensors: Vec<(String, Tensor)> =
         student.params().state_dict()?.into_iter().map(|(name, t)| (format!("model.{name}"), t)).collect();
     for ((parameter, _), velocity) in student.parameters().zip(sgd.velocity()) {
         tensors.push((format!("optim.{parameter}"), velocity.clone()));
     }
+    tensors.extend(averages.tensors());
     let header = serde_json::to_string(position).expect("a position is plain data");
     let header = HashMap::from([("rslad-state".to_string(), header)]);
     let bytes = safetensors::serialize(tensors, Some(header))
@@ -88,9 +125,14 @@ pub(crate) fn file_name(position: &Position) -> String {
     format!("state-{:05}-{:06}.safetensors", position.epoch, position.steps_done)
 }
 
-/// Restores the newest state into a student; the position and the optimizer's past, or nothing when the
-/// directory holds no state.
-pub(crate) fn resume(dir: &RunDir, student: &Network, sgd: Sgd) -> Result<Option<(Position, Sgd)>> {
+/// Restores the newest state into a student; the position, the optimizer's past and the averages, or
+/// nothing when the directory holds no state.
+pub(crate) fn resume(
+    dir: &RunDir,
+    student: &Network,
+    sgd: Sgd,
+    averages: Averages,
+) -> Result<Option<(Position, Sgd, Averages)>> {
     let Some(Latest { file, sha256 }) = latest(dir)? else { return Ok(None) };
     let path = dir.file(&file);
     let bytes = std::fs::read(&path).map_err(|source| Error::Io { path: path.clone(), source })?;
@@ -115,7 +157,10 @@ pub(crate) fn resume(dir: &RunDir, student: &Network, sgd: Sgd) -> Result<Option
     if !velocity.is_empty() && velocity.len() != student.parameters().count() {
         return Err(damaged("lacks the momentum of some parameters".into()).into());
     }
-    Ok(Some((position, sgd.with_velocity(velocity))))
+    let averages = averages
+        .with_state(&tensors, &position.averaged)
+        .map_err(|name| damaged(format!("lacks the average `{name}`")))?;
+    Ok(Some((position, sgd.with_velocity(velocity), averages)))
 }
 
 fn position(bytes: &[u8]) -> std::result::Result<Position, String> {

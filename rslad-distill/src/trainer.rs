@@ -1,14 +1,16 @@
 //! A run from its recipe to its checkpoints: epochs of steps, evaluations, saves; stopped at any step
 //! and continued, it ends with the same bytes.
 
+use crate::averaging::{Average, Averages};
 use crate::error::{Error, Result};
 use crate::method::{Method, Progress};
 use crate::observer::{Beginning, EpochEvent, EvalEvent, Event, Observer, SavedEvent, StepEvent};
 use crate::optim::{Sgd, global_norm};
-use crate::recipe::{DataConfig, Recipe, SelectOn};
+use crate::recipe::{DataConfig, Recipe, SelectBy, SelectOn};
 use crate::run_dir::{Metrics, RunDir};
+use crate::soft_labels::SoftLabels;
 use crate::state::{self, Best, Position, Sums};
-use crate::step::{Players, StepInput, step};
+use crate::step::{Players, StepInput, judge, step};
 use candle_core::Tensor;
 use rslad_attacks::suite::Suite;
 use rslad_attacks::{Draws, Evaluation, Examples, evaluate};
@@ -28,6 +30,8 @@ pub struct Inputs {
     pub teacher: Option<Frozen>,
     /// The second teacher.
     pub second_teacher: Option<Frozen>,
+    /// The teacher's answers on disk; without them it is asked every time, to the same bits.
+    pub soft_labels: Option<SoftLabels>,
 }
 
 /// How a call of [`train`] ended.
@@ -58,8 +62,9 @@ pub fn train(
     check(recipe, inputs)?;
     let student = Network::new(&recipe.student, recipe.seed)?;
     let fresh = Sgd::new(recipe.optim.momentum, recipe.optim.weight_decay);
-    let resumed = state::resume(dir, &student, fresh.clone())?;
-    let (position, sgd) = resumed.unwrap_or_else(|| (Position::start(), fresh));
+    let averages = Averages::new(recipe.average.as_ref());
+    let resumed = state::resume(dir, &student, fresh.clone(), averages.clone())?;
+    let (position, sgd, averages) = resumed.unwrap_or_else(|| (Position::start(), fresh, averages));
     if position.epoch > recipe.schedule.epochs {
         return Ok(Outcome::AlreadyFinished);
     }
@@ -73,6 +78,7 @@ pub fn train(
         suite: Suite::load(&recipe.select.suite)?,
         players: Players::new(&student, inputs.teacher.as_ref(), inputs.second_teacher.as_ref())?,
         sgd,
+        averages,
         metrics: Metrics::open(dir.file("metrics.jsonl"), position.metrics)?,
         position,
     };
@@ -106,7 +112,12 @@ pub fn check(recipe: &Recipe, inputs: &Inputs) -> Result<()> {
     }
     batches_suffice(recipe, inputs.train.len())?;
     graph.shapes(height, width)?;
-    Ok(())
+    let method = recipe.method["name"].as_str().unwrap_or_default();
+    match inputs.soft_labels.as_ref().and_then(|_| SoftLabels::refusal(method, &recipe.method().ok()?.plan()))
+    {
+        Some(refusal) => Err(Error::Mismatch(refusal)),
+        None => Ok(()),
+    }
 }
 
 /// No batch of an epoch, and no micro-batch of one, is a single image.
@@ -133,6 +144,7 @@ struct Run<'r> {
     suite: Suite,
     players: Players<'r>,
     sgd: Sgd,
+    averages: Averages,
     metrics: Metrics,
     position: Position,
 }
@@ -152,7 +164,7 @@ impl Run<'_> {
                 self.step(&batch?, observer)?;
                 if stop.load(Ordering::Relaxed) {
                     self.position.metrics = self.metrics.sync()?;
-                    state::save(self.dir, self.student, &self.sgd, &self.position)?;
+                    self.save()?;
                     return Ok(Outcome::Stopped);
                 }
             }
@@ -163,11 +175,15 @@ impl Run<'_> {
 
     fn step(&mut self, batch: &Batch, observer: &mut dyn Observer) -> Result<()> {
         let (epoch, number) = (self.position.epoch, self.position.steps_done + 1);
+        let known = match (&self.inputs.soft_labels, &self.inputs.teacher) {
+            (Some(soft_labels), Some(teacher)) => Some(soft_labels.logits(teacher, batch)?),
+            _ => None,
+        };
         let input = StepInput {
             x: batch.x(),
             y: batch.y(),
             ids: batch.ids(),
-            soft_labels: None,
+            soft_labels: known.as_ref(),
             draws: Draws::Keyed { seed: self.recipe.seed, epoch },
             progress: Progress { epoch, epochs: self.recipe.schedule.epochs },
         };
@@ -183,6 +199,7 @@ impl Run<'_> {
         let steps = self.loader.batches_per_epoch() as u64;
         let lr = self.recipe.schedule.lr(self.recipe.optim.lr, epoch, number, steps);
         self.sgd.step(self.student.parameters(), &out.gradients, lr)?;
+        self.averages.after_step(self.student)?;
 
         let terms: BTreeMap<String, f64> =
             out.terms.means()?.into_iter().map(|(k, v)| (k.to_string(), v)).collect();
@@ -195,38 +212,104 @@ impl Run<'_> {
         let (epoch, epochs) = (self.position.epoch, self.recipe.schedule.epochs);
         let (loss, terms) = std::mem::take(&mut self.position.sums).means();
         self.emit(Event::Epoch(EpochEvent { epoch, loss, terms }), observer)?;
+        self.averages.after_epoch(self.student, epoch)?;
         if epoch % self.recipe.select.every == 0 || epoch == epochs {
             self.evaluate(observer)?;
-        }
-        if epoch == epochs {
-            self.student.save(&self.dir.file("last.safetensors"), &self.provenance("last", epoch))?;
         }
         self.position.epoch += 1;
         self.position.steps_done = 0;
         let file = state::file_name(&self.position);
         self.emit(Event::Saved(SavedEvent { epoch, file }), observer)?;
         self.position.metrics = self.metrics.sync()?;
-        state::save(self.dir, self.student, &self.sgd, &self.position)?;
+        self.save()
+    }
+
+    fn save(&mut self) -> Result<()> {
+        state::save(self.dir, self.student, &self.sgd, &self.averages, &mut self.position)?;
         Ok(())
     }
 
-    /// Evaluates the student and keeps it if it is the best so far.
+    /// Evaluates the student, and its averages beside it.
     fn evaluate(&mut self, observer: &mut dyn Observer) -> Result<()> {
+        self.evaluate_one(None, self.student, observer)?;
+        let averages: Vec<Average> = self.averages.begun().cloned().collect();
+        for average in averages {
+            let images =
+                self.loader.epoch(self.position.epoch).map(|batch| Ok::<_, Error>(batch?.x().clone()));
+            let network = average.network(self.student, images)?;
+            self.evaluate_one(Some(average.name()), &network, observer)?;
+        }
+        Ok(())
+    }
+
+    /// Evaluates weights and keeps them if they are the best of their kind so far, or the last.
+    fn evaluate_one(
+        &mut self,
+        average: Option<&'static str>,
+        network: &Network,
+        observer: &mut dyn Observer,
+    ) -> Result<()> {
         let select = &self.recipe.select;
-        let frozen = self.student.freeze()?;
+        let frozen = network.freeze()?;
         let result =
             evaluate_on(&frozen, &self.inputs.selection, &self.suite, select.eps, self.recipe.seed, &mut ())?;
         let column = result.columns.last().ok_or_else(|| Error::Mismatch("a suite has columns".into()))?;
-        let (clean, robust) = (result.clean().share(), column.accuracy().share());
         let epoch = self.position.epoch;
-        let best = self.position.best.is_none_or(|best| robust > best.robust);
+        let now = Best {
+            epoch,
+            clean: result.clean().share(),
+            robust: column.accuracy().share(),
+            loss: match select.by {
+                SelectBy::Robust => None,
+                SelectBy::Loss => Some(self.selection_loss(network)?),
+            },
+        };
+        let kept = match average {
+            None => &mut self.position.best,
+            Some(name) => self.position.best_averages.entry(name.into()).or_default(),
+        };
+        let best = kept.is_none_or(|kept| now.beats(&kept));
         if best {
-            self.position.best = Some(Best { epoch, clean, robust });
-            let rule = format!("best {} on {}", select.suite, on_name(select.on));
-            self.student.save(&self.dir.file("best.safetensors"), &self.provenance(&rule, epoch))?;
+            *kept = Some(now);
+            let of = average.map_or(String::new(), |name| format!(", {name}"));
+            let rule = format!("best {} on {}{of}", select.rule(), on_name(select.on));
+            network.save(&self.file("best", average), &self.provenance(&rule, epoch))?;
         }
-        let n = self.inputs.selection.len();
-        self.emit(Event::Eval(EvalEvent { epoch, on: on_name(select.on), n, clean, robust, best }), observer)
+        if epoch == self.recipe.schedule.epochs {
+            let rule = average.map_or("last".into(), |name| format!("last, {name}"));
+            network.save(&self.file("last", average), &self.provenance(&rule, epoch))?;
+        }
+        let (n, on) = (self.inputs.selection.len(), on_name(select.on));
+        let Best { clean, robust, loss, .. } = now;
+        let weights = average.unwrap_or("raw");
+        self.emit(Event::Eval(EvalEvent { epoch, weights, on, n, clean, robust, loss, best }), observer)
+    }
+
+    /// The method's mean loss on the images to select on, in eval mode: the same attack starts each time.
+    fn selection_loss(&self, network: &Network) -> Result<f64> {
+        let Inputs { teacher, second_teacher, selection, .. } = self.inputs;
+        let mut players = Players::new(network, teacher.as_ref(), second_teacher.as_ref())?;
+        let mut sum = 0.0;
+        for batch in in_order(selection, self.recipe.data.batch)? {
+            let batch = batch?;
+            let input = StepInput {
+                x: batch.x(),
+                y: batch.y(),
+                ids: batch.ids(),
+                soft_labels: None,
+                draws: Draws::Keyed { seed: self.recipe.seed, epoch: 0 },
+                progress: Progress { epoch: self.position.epoch, epochs: self.recipe.schedule.epochs },
+            };
+            let terms = judge(self.method.as_ref(), &self.recipe.step(), &mut players, &input)?;
+            sum += terms.value()? * batch.len() as f64;
+        }
+        Ok(sum / selection.len() as f64)
+    }
+
+    /// `best.safetensors`, or `best-ema.safetensors`.
+    fn file(&self, which: &str, average: Option<&str>) -> std::path::PathBuf {
+        let suffix = average.map_or(String::new(), |name| format!("-{name}"));
+        self.dir.file(&format!("{which}{suffix}.safetensors"))
     }
 
     fn provenance(&self, selection: &str, epoch: u64) -> Provenance {

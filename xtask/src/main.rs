@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod ci;
+mod recipes;
 mod tidy;
 
 use std::env;
@@ -19,6 +20,7 @@ usage: cargo xtask COMMAND
   ci             every check of the gate, from the cheapest to the dearest
   tidy           the invariants a script can check: arrows, pins, unsafe, links, file sizes
   tidy --tests   how many tests each crate has; red where it is none (builds the tests)
+  recipes        write the recipes that are composed of parts; tidy compares them
   help           this text
 ";
 
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
     let done = match args.as_slice() {
         ["ci"] => root().and_then(|root| ci::run(&root)),
         ["tidy"] => root().and_then(|root| tidy::run(&root)),
+        ["recipes"] => root().and_then(|root| recipes::write(&root)),
         ["tidy", "--tests"] => root().and_then(|root| tidy::test_count::run(&root)),
         [] | ["help" | "--help" | "-h"] => {
             print!("{HELP}");

@@ -7,6 +7,7 @@ mod code;
 mod layout;
 mod links;
 mod manifests;
+mod recipes;
 mod rust;
 pub(crate) mod test_count;
 mod toml;
@@ -61,6 +62,7 @@ const CHECKS: &[Check] = &[
     layout::lines_end_clean,
     layout::no_path_of_one_machine,
     links::relative_links_resolve,
+    recipes::recipes_are_their_parts,
 ];
 
 /// Runs every check over the files that git knows or would add.

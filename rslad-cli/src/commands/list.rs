@@ -82,8 +82,17 @@ fn recipes() -> Result<String> {
     let about = |name| Recipe::load(name, &[]).map(|recipe| recipe.about);
     let rows =
         RECIPES.iter().map(|r| Ok((r.name.to_string(), about(r.name)?))).collect::<Result<Vec<_>>>()?;
-    Ok(entries(rows.into_iter()) + "\nrslad train --recipe NAME --print shows one in full")
+    Ok(entries(rows.into_iter()) + RECIPE_NAMES)
 }
+
+const RECIPE_NAMES: &str = "
+paper      the printed formula, where the released code computes another: released
+own, 300   a baseline on the schedule of its own paper, and with the 300 epochs of RSLAD
+on-test    the best checkpoint is chosen on the test set, as the released code does: biased upward
+minutes, hours  on one CPU: a narrow student, fewer epochs
+label_slots-A-B-C-alpha  the label in the attack, at x' and at x
+
+rslad train --recipe NAME --print shows one in full, with --set KEY=VALUE as changed";
 
 fn suites() -> Result<String> {
     let entry = |name: &str| -> Result<String> {

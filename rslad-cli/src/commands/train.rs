@@ -8,6 +8,7 @@ use crate::progress::{Detail, Show, TrainingProgress};
 use crate::run_info::{RunInfo, Sitting};
 use crate::{interrupt, logging, say};
 use anyhow::{Result, anyhow};
+use rslad_distill::soft_labels::Asked;
 use rslad_distill::trainer::clean_accuracy;
 use rslad_distill::{Outcome, Recipe, RunDir, train};
 use std::path::Path;
@@ -20,7 +21,10 @@ pub(crate) fn run(args: &TrainArgs, quiet: bool) -> Result<()> {
         return Ok(say::result(recipe.to_toml().trim_end())?);
     }
     let out = args.out.as_deref().ok_or_else(|| anyhow!("--out is required"))?;
-    let loaded = inputs::load(&recipe)?;
+    let mut loaded = inputs::load(&recipe)?;
+    if let Some(root) = &args.soft_labels {
+        loaded.keep_soft_labels(&recipe, root, u64::from(args.soft_labels_limit) << 20)?;
+    }
     let show = Show::here(quiet);
     let stop = interrupt::flag(show)?;
     let _output = Output::open(out)?; // before anything is said or computed
@@ -31,6 +35,13 @@ pub(crate) fn run(args: &TrainArgs, quiet: bool) -> Result<()> {
     let mut progress = TrainingProgress::new(show, "training", Detail::Epochs);
     let outcome = follow(&recipe, &loaded, out, &mut progress, &stop)?;
     drop(progress);
+    if let (Some(soft_labels), true) = (&loaded.inputs.soft_labels, show != Show::Nothing) {
+        let Asked { found, computed } = soft_labels.asked();
+        let total = (found + computed).max(1);
+        let share = 100.0 * found as f64 / total as f64;
+        let folder = soft_labels.folder().display();
+        say::note(format!("soft labels  {found} of {total} answers ({share:.1} %) were in {folder}"));
+    }
     if outcome == Outcome::AlreadyFinished && show != Show::Nothing {
         say::note("already done: all epochs of this recipe are");
     }
@@ -83,6 +94,9 @@ fn introduce(name: &str, recipe: &Recipe, loaded: &Loaded, out: &Path) -> Result
     let [c, h, w] = inputs.train.shape();
     let version = env!("CARGO_PKG_VERSION");
     say::note(format!("rslad {version} · {name} · seed {} · recipe {}", recipe.seed, &recipe.hash()[..12]));
+    for line in header(recipe)? {
+        say::note(line);
+    }
     say::note(format!(
         "data       {}: {} images to train on, {} to select on, {c}x{h}x{w}, {} classes",
         recipe.data.set,
@@ -100,6 +114,36 @@ fn introduce(name: &str, recipe: &Recipe, loaded: &Loaded, out: &Path) -> Result
     }
     say::note(format!("directory  {} (Ctrl-C is safe: run again to continue)\n", out.display()));
     Ok(())
+}
+
+/// The resolved recipe, a line for each of its sections.
+fn header(recipe: &Recipe) -> Result<Vec<String>> {
+    let table: toml::Table = recipe.to_toml().parse()?;
+    let mut lines: Vec<String> = table
+        .iter()
+        .filter_map(|(section, value)| {
+            let mut keys = Vec::new();
+            flatten("", value.as_table()?, &mut keys);
+            Some(format!("  {:<15}{}", format!("[{section}]"), keys.join(" · ")))
+        })
+        .collect();
+    if let Some(micro_batch) = recipe.data.micro_batch {
+        let batch = recipe.data.batch;
+        lines.push(format!(
+            "  gradients of micro-batches of {micro_batch} add up to a batch of {batch}; batch statistics are of {micro_batch} images"
+        ));
+    }
+    Ok(lines)
+}
+
+fn flatten(prefix: &str, table: &toml::Table, keys: &mut Vec<String>) {
+    for (key, value) in table {
+        match value {
+            toml::Value::Table(inner) => flatten(&format!("{prefix}{key}."), inner, keys),
+            toml::Value::String(text) => keys.push(format!("{prefix}{key} {text}")),
+            other => keys.push(format!("{prefix}{key} {other}")),
+        }
+    }
 }
 
 /// Trains in a directory and keeps its `run.json`.

@@ -134,12 +134,12 @@ fn keys_of_a_recipe() {
 
 #[test]
 fn files_of_recipes() {
-    let long = ["digits/resnet18-rslad", "digits/resnet18-natural"];
     check(
         &place(),
         &["train", "--out", "o", "--recipe"],
         &[
-            (&["nope"], 2, &["nope: neither a file nor one of the embedded recipes", long[0], long[1]]),
+            (&["nope"], 2, &["nope: neither a file nor an embedded recipe", "`rslad list recipes`"]),
+            (&["digits/resnet18-rsald"], 2, &["did you mean digits/resnet18-rslad?"]),
             (&["."], 2, &[".: ", "expected a recipe in TOML"]),
             (&["no.toml"], 2, &["no.toml: not TOML", "line 1"]),
             (&["other.toml"], 2, &["other.toml: `a` is unknown", "remove or correct it"]),

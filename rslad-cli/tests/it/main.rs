@@ -7,6 +7,7 @@ mod list;
 mod output;
 mod quickstart;
 mod signals;
+mod soft_labels;
 mod support;
 mod train;
 mod weights;

@@ -3,6 +3,7 @@
 //! There are no defaults in code: a missing key is an error, an unknown one too. What is written beside
 //! the results is the recipe with every change from the command line in it, and its hash names it.
 
+use crate::averaging::AverageConfig;
 use crate::awp::AwpConfig;
 use crate::error::{Error, Result};
 use crate::inner::InnerConfig;
@@ -56,6 +57,9 @@ pub struct Recipe {
     pub optim: OptimConfig,
     /// The learning rate over time.
     pub schedule: Schedule,
+    /// Averages of the weights, where they are wanted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub average: Option<AverageConfig>,
     /// How the best checkpoint is chosen.
     pub select: SelectConfig,
 }
@@ -110,6 +114,8 @@ pub struct SelectConfig {
     pub on: SelectOn,
     /// Training images that are held out for it; 0 with `on = "test"`.
     pub hold_out: usize,
+    /// What counts there.
+    pub by: SelectBy,
     /// Evaluate after every so many epochs, and after the last.
     pub every: u64,
 }
@@ -124,6 +130,17 @@ pub enum SelectOn {
     Test,
 }
 
+/// What chooses the best checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SelectBy {
+    /// The highest robust accuracy under the suite.
+    Robust,
+    /// The lowest loss of the method, in eval mode and with its own attack: asks no label where the
+    /// method asks none. The suite's accuracies are reported beside it.
+    Loss,
+}
+
 impl Recipe {
     /// A recipe by name or file, with changes `key.path = value` on top.
     ///
@@ -135,13 +152,9 @@ impl Recipe {
         }
         let path = Path::new(name_or_file);
         let text = std::fs::read_to_string(path).map_err(|e| match e.kind() {
-            std::io::ErrorKind::NotFound => Error::Recipe {
-                recipe: name_or_file.into(),
-                message: format!(
-                    "neither a file nor one of the embedded recipes: {}",
-                    RECIPES.iter().map(|r| r.name).collect::<Vec<_>>().join(", ")
-                ),
-            },
+            std::io::ErrorKind::NotFound => {
+                Error::Recipe { recipe: name_or_file.into(), message: not_there(name_or_file) }
+            }
             _ => Error::Io { path: path.into(), source: e },
         })?;
         Self::parse(name_or_file, &text, changes)
@@ -213,6 +226,7 @@ impl Recipe {
             .or_else(|| self.schedule.problem())
             .or_else(|| self.data.problem())
             .or_else(|| self.optim.problem())
+            .or_else(|| self.average.as_ref().and_then(|average| average.problem(self.schedule.epochs)))
             .or_else(|| self.select.problem())
     }
 
@@ -234,6 +248,19 @@ impl Recipe {
             _ => None,
         }
     }
+}
+
+/// What is said of a name that is neither a file nor a recipe: the nearest one, if it is near.
+fn not_there(name: &str) -> String {
+    let shared = |known: &str| {
+        let ends = |a: &mut dyn Iterator<Item = (u8, u8)>| a.take_while(|(a, b)| a == b).count();
+        let (front, back) = (known.bytes().zip(name.bytes()), known.bytes().rev().zip(name.bytes().rev()));
+        ends(&mut front.into_iter()) + ends(&mut back.into_iter())
+    };
+    let nearest = RECIPES.iter().max_by_key(|r| (shared(r.name), std::cmp::Reverse(r.name.len())));
+    let near = nearest.filter(|r| 4 * shared(r.name) >= 3 * name.len());
+    let hint = near.map_or("; ".to_string(), |r| format!(", did you mean {}? ", r.name));
+    format!("neither a file nor an embedded recipe{hint}`rslad list recipes` shows all of them")
 }
 
 impl DataConfig {
@@ -265,6 +292,14 @@ impl OptimConfig {
 }
 
 impl SelectConfig {
+    /// What the best checkpoint is the best of.
+    pub(crate) fn rule(&self) -> &str {
+        match self.by {
+            SelectBy::Robust => &self.suite,
+            SelectBy::Loss => "loss",
+        }
+    }
+
     fn problem(&self) -> Option<String> {
         if self.every == 0 {
             return Some("`select.every` is 0, expected 1 or more epochs".into());

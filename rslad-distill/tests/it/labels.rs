@@ -74,3 +74,26 @@ fn a_method_that_reads_labels_is_changed_by_wrong_ones() {
     assert!(weights != other_weights);
     assert_ne!(with_truth.steps, with_lies.steps);
 }
+
+#[test]
+fn a_checkpoint_chosen_by_the_loss_of_rslad_is_chosen_without_labels() {
+    let digits = rslad_data::open("digits", Split::Train).unwrap();
+    let recipe = micro(&[("select.by", "loss"), ("select.every", "1")]);
+    let (with_truth, _, dir) = trained(&recipe, &digits);
+    let (with_lies, _, lying_dir) = trained(&recipe, &poisoned(&digits));
+    let best = |dir: &TempDir| std::fs::read(dir.path().join("best.safetensors")).unwrap();
+    assert!(best(&dir) == best(&lying_dir));
+    let chosen = |log: &Log| log.evals.iter().map(|e| (e.loss.unwrap(), e.best)).collect::<Vec<_>>();
+    assert_eq!(chosen(&with_truth), chosen(&with_lies));
+    let lowest = chosen(&with_truth)
+        .iter()
+        .scan(f64::INFINITY, |low, (loss, _)| {
+            let best = *loss < *low;
+            *low = low.min(*loss);
+            Some(best)
+        })
+        .collect::<Vec<_>>();
+    assert_eq!(chosen(&with_truth).iter().map(|(_, best)| *best).collect::<Vec<_>>(), lowest);
+    let (_, provenance) = rslad_models::Network::load(&dir.path().join("best.safetensors")).unwrap();
+    assert_eq!(provenance["selection"], "best loss on validation");
+}

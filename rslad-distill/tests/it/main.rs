@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // a panic is how a test fails
 
 mod architectures;
+mod averages;
 mod awp;
 mod common;
 mod contract;
@@ -14,4 +15,5 @@ mod micro_batches;
 mod recipes;
 mod resume;
 mod same_bits;
+mod soft_labels;
 mod training_matches_released_codes;

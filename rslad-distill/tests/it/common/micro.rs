@@ -60,6 +60,7 @@ suite = "select"
 eps = 0.15
 on = "validation"
 hold_out = 20
+by = "robust"
 every = 2
 "#;
 
@@ -80,7 +81,7 @@ pub fn inputs_of(recipe: &Recipe, images: &Dataset) -> Inputs {
     };
     let (train, selection) = split_validation(&images, recipe.select.hold_out, 0).unwrap();
     let teacher = recipe.teacher.as_ref().map(|_| teacher());
-    Inputs { train, selection, teacher, second_teacher: None }
+    Inputs { train, selection, teacher, second_teacher: None, soft_labels: None }
 }
 
 /// An untrained network: to a student, a teacher is any function of the images.

@@ -31,6 +31,12 @@ const EDITS: &[(&str, &str, &str)] = &[
         "`method.aplha` is unknown, expected `alpha` or `kl_scale`",
     ),
     ("width = 2", "widht = 8", "[student] architecture `tiny_cnn`: unknown field `widht`"),
+    ("by = \"robust\"\n", "", "`select.by` is missing, expected a value such as "),
+    (
+        "batch = 32\n",
+        "batch = 32\nmicro_batch = 16\n[awp]\ngamma = 0.01\nwarmup = 0\n[data.x]\n",
+        "`data.x` is unknown",
+    ),
     // Sections that the method does or does not need.
     (
         "[teacher]\nfile = \"a teacher made by the test\"",
@@ -50,11 +56,7 @@ const EDITS: &[(&str, &str, &str)] = &[
     // Names that nothing has.
     ("\"rslad\"", "\"rslda\"", "`method.name` is \"rslda\", expected one of: natural, sat,"),
     ("\"tiny_cnn\"", "\"resnet19\"", "[student] unknown architecture `resnet19`, expected one of: resnet18,"),
-    (
-        "\"select\"",
-        "\"slect\"",
-        "`select.suite`: unknown suite `slect`, expected one of: quick, select, or the path",
-    ),
+    ("\"select\"", "\"slect\"", "`select.suite`: unknown suite `slect`, expected one of: quick, select"),
     (
         "\"project_clamp\"",
         "\"sideways\"",
@@ -171,7 +173,25 @@ const CHANGES: &[(&str, &str, &str)] = &[
     ),
     ("seed.b", "3", "`seed.b` cannot be set: `seed` is a value, expected a section; write seed=3"),
     ("schedule.drops", "1,2", "`schedule.drops` is \"1,2\", expected a list, such as"),
-    ("average.decay", "0.9", "`average` is unknown, expected one of `about`,"),
+    ("average.decay", "0.9", "`average.decay` is unknown, expected `ema` or `swa`"),
+    ("average", "{}", "`[average]` is empty, expected `[average.ema]` or `[average.swa]`; add one"),
+    ("average.ema.decay", "0.9", "`average.ema.batch_norm` is missing"),
+    (
+        "average.ema",
+        "{ decay = 1.0, batch_norm = 'averaged' }",
+        "`average.ema.decay` is 1, expected above 0 and below 1; write 0.995",
+    ),
+    ("average.swa", "{ from = 5, batch_norm = 'reestimated' }", "`average.swa.from` is 5, expected 1 to 4"),
+    (
+        "average.swa",
+        "{ from = 2, batch_norm = 'fresh' }",
+        "`average.swa.batch_norm` is \"fresh\", expected `averaged` or `reestimated`",
+    ),
+    ("awp.gamma", "0.1", "`awp.warmup` is missing"),
+    ("awp", "{ gamma = 0.0, warmup = 0 }", "`awp.gamma` is 0, expected above 0 and at most 1; write 0.005"),
+    ("data.micro_batch", "1", "`data.micro_batch` is 1, expected 2 to 32 (`data.batch`)"),
+    ("data.micro_batch", "33", "`data.micro_batch` is 33, expected 2 to 32 (`data.batch`)"),
+    ("select.by", "clean", "`select.by` is \"clean\", expected `robust` or `loss`"),
     ("student.width", "0", "[student] architecture `tiny_cnn`: `width` is 0"),
     ("about", "1\nseed = 2", "`about`"),
     ("inner", "{}", "`inner.eps` is missing"),
