@@ -35,8 +35,8 @@ fn a_method_that_asks_its_teacher_elsewhere_refuses_them() {
 fn the_header_of_a_run_is_its_resolved_recipe() {
     let did = Place::new().train("run", &[&EPOCHS[..], &["--set", "data.micro_batch=32"]].concat()).ok();
     let parts = [
-        "[method]       name rslad · alpha 0.8333333333333334 · kl_scale 1.0",
-        "[schedule]     epochs 2 · ",
+        "[method]       alpha 0.8333333333333334 · kl_scale 1.0 · name rslad",
+        "[schedule]     drops [1] · epochs 2 · ",
         "augment.crop 1 · augment.flip none",
         "gradients of micro-batches of 32 add up to a batch of 64; batch statistics are of 32 images",
     ];
