@@ -1,9 +1,11 @@
 //! The command line.
 
 use crate::result_file::parse_radius;
+use clap::builder::PossibleValuesParser;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use rslad_attacks::Linf;
 use rslad_data::Split;
+use rslad_data::fetch::FETCHABLE;
 use std::path::PathBuf;
 
 /// Trains small adversarially robust image classifiers by distilling robust teachers, attacks them with
@@ -77,6 +79,8 @@ pub(crate) enum Command {
     Eval(EvalArgs),
     /// Look into weight files
     Weights(WeightsArgs),
+    /// Get data sets, check them, show what is in them
+    Data(DataArgs),
     /// What there is: archs, attacks, methods, recipes, suites, datasets
     List(ListArgs),
     /// Write a completion script for a shell to standard output
@@ -247,6 +251,73 @@ pub(crate) struct InspectArgs {
     /// The image size that costs and shapes are shown for
     #[arg(long, value_name = "HEIGHTxWIDTH", default_value = "32x32", value_parser = sides)]
     pub(crate) image: Sides,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DataArgs {
+    #[command(subcommand)]
+    pub(crate) command: DataCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DataCommand {
+    /// Download a data set: mirrors in order, broken transfers taken up again, hashes checked
+    ///
+    /// A file gets its name only when its SHA-256 is that of the published one. ALL_PROXY, HTTPS_PROXY,
+    /// HTTP_PROXY and NO_PROXY are honored, and RSLAD_OFFLINE; for the mirror on the hub HF_ENDPOINT, HF_TOKEN
+    /// and HF_HUB_OFFLINE. Prints what to write after a recipe or a model to use the data.
+    Fetch(FetchArgs),
+    /// Read a data set whole and compare it with what was published
+    Verify(VerifyArgs),
+    /// Show counts, mean and standard deviation per channel, and on request the images
+    Info(InfoArgs),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  rslad data fetch cifar10
+  rslad data fetch cifar100 --dir cifar100 --mirror https://mirror.example.org/cifar")]
+pub(crate) struct FetchArgs {
+    /// What to get
+    #[arg(value_name = "NAME", value_parser = PossibleValuesParser::new(FETCHABLE.iter().map(|set| set.name)))]
+    pub(crate) name: String,
+    /// Where to put it [default: the cache, $RSLAD_CACHE or as the platform has it]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// An address to ask first; its files have the published names
+    #[arg(long, value_name = "URL")]
+    pub(crate) mirror: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// A data set, such as cifar10
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+    /// Where it lies [default: the cache]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  rslad data info digits --sheet digits.png
+  rslad data info cifar10:DIR --split train --sheet cifar10.png")]
+pub(crate) struct InfoArgs {
+    /// A data set, such as cifar10, cifar10:DIR or tensors:FILE
+    #[arg(value_name = "SPEC")]
+    pub(crate) spec: String,
+    /// Where it lies, for a plain name
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// Which part the sheet shows: test or train
+    #[arg(long, default_value = "test")]
+    pub(crate) split: Split,
+    /// Write a contact sheet: the first images of each class, as a PNG
+    #[arg(long, value_name = "FILE")]
+    pub(crate) sheet: Option<PathBuf>,
 }
 
 /// The sides of an image in pixels.

@@ -41,7 +41,7 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
         .or_else(|| cause.downcast_ref().map(of_distill))
         .or_else(|| cause.downcast_ref().map(of_model))
         .or_else(|| cause.downcast_ref().map(of_attack))
-        .or_else(|| cause.downcast_ref::<rslad_data::Error>().map(|_| 3))
+        .or_else(|| cause.downcast_ref().map(of_data))
 }
 
 fn of_ended(ended: &Ended) -> u8 {
@@ -58,10 +58,19 @@ fn of_distill(error: &rslad_distill::Error) -> u8 {
         E::NotFinite { .. } => 5,
         E::InUse { .. } => 6,
         E::Io { source, .. } => of_io(source.kind()),
-        E::Data(_) => 3,
+        E::Data(error) => of_data(error),
         E::Model(error) => of_model(error),
         E::Attack(error) => of_attack(error),
         _ => 2,
+    }
+}
+
+fn of_data(error: &rslad_data::Error) -> u8 {
+    use rslad_data::Error as E;
+    match error {
+        E::InUse { .. } => 6,
+        E::Write { .. } => 7,
+        _ => 3,
     }
 }
 

@@ -5,7 +5,7 @@ use crate::say;
 use anyhow::{Context, Result};
 use rslad_data::{Dataset, Split, split_validation};
 use rslad_distill::SoftLabels;
-use rslad_distill::recipe::{Recipe, SelectOn, TeacherConfig};
+use rslad_distill::recipe::{DataConfig, ExtraConfig, Recipe, SelectOn, TeacherConfig};
 use rslad_distill::soft_labels::Source;
 use rslad_distill::trainer::Inputs;
 use rslad_models::checkpoint::{self, Provenance};
@@ -25,7 +25,7 @@ const SPLIT_SEED: u64 = 0;
 pub(crate) struct Loaded {
     pub(crate) inputs: Inputs,
     pub(crate) data_sha256: String,
-    /// The images of the split that the hash names, held-out ones included.
+    /// The images of the split that the hash names, held-out ones included: their ids are below this.
     pub(crate) images: usize,
     pub(crate) teacher: Option<Teacher>,
     pub(crate) second_teacher: Option<Teacher>,
@@ -53,19 +53,52 @@ pub(crate) fn open(spec: &str, split: Split) -> Result<Dataset> {
     Ok(data)
 }
 
+/// The images of `[[data.extra]]`.
+struct Extra {
+    sets: Vec<Dataset>,
+    /// Their ids follow those of the whole training set, whatever is left aside of it.
+    first_id: u64,
+}
+
+impl Extra {
+    fn open(config: &DataConfig, first_id: u64) -> Result<Self> {
+        let open = |(i, extra): (usize, &ExtraConfig)| {
+            let data = open(&extra.set, Split::Train)?;
+            let limited = if extra.limit > 0 { data.limit(extra.limit)? } else { data };
+            Ok::<_, anyhow::Error>(limited).with_context(|| format!("`data.extra[{i}]`"))
+        };
+        let sets = config.extra.iter().flatten().enumerate().map(open).collect::<Result<_>>()?;
+        Ok(Self { sets, first_id })
+    }
+
+    /// The training set with them, unlabeled, behind it.
+    fn after(&self, train: &Dataset) -> Result<Dataset> {
+        let (mut all, mut id) = (train.clone(), self.first_id);
+        for set in &self.sets {
+            all = all.with_unlabeled(set, id).context("`data.extra`")?;
+            id += set.len() as u64;
+        }
+        Ok(all)
+    }
+}
+
 /// Opens everything that a recipe names, and checks that it fits together.
 pub(crate) fn load(recipe: &Recipe) -> Result<Loaded> {
     let mut train = open(&recipe.data.set, Split::Train)?;
+    let extra = Extra::open(&recipe.data, train.len() as u64)?;
     if recipe.data.limit > 0 {
         train = train.limit(recipe.data.limit).context("`data.limit`")?;
     }
-    let (data_sha256, images) = (train.sha256(), train.len());
+    let all = extra.after(&train)?;
+    let data_sha256 = all.sha256();
+    let images = all.ids().iter().max().map_or(0, |id| *id as usize + 1); // extra ids leave a gap after a limit
     let (train, selection) = match recipe.select.on {
         SelectOn::Validation => {
             split_validation(&train, recipe.select.hold_out, SPLIT_SEED).context("`select.hold_out`")?
         }
         SelectOn::Test => (train, open(&recipe.data.set, Split::Test)?),
     };
+    let train = extra.after(&train)?; // nothing of it is held out: it has no labels to select by
     let read = |config: &Option<TeacherConfig>, key: &str| {
         config.as_ref().map(|config| teacher(config, key, &selection)).transpose()
     };

@@ -32,6 +32,7 @@ fn main() -> ExitCode {
         Command::Train(args) => commands::train::run(&args, cli.quiet),
         Command::Eval(args) => commands::eval::run(&args, cli.quiet),
         Command::Weights(args) => commands::weights::run(&args),
+        Command::Data(args) => commands::data::run(&args, cli.quiet),
         Command::List(args) => commands::list::run(&args),
         Command::Completions(args) => commands::completions::run(&args),
     };

@@ -2,6 +2,7 @@
 //! every attacked image what the model answers, right in green and wrong in red.
 
 mod canvas;
+pub(crate) mod sheet;
 
 use anyhow::Result;
 use candle_core::Tensor;

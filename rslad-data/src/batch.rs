@@ -50,6 +50,11 @@ impl Batch {
         Ok(Self { ids, views, x, y })
     }
 
+    /// A batch of a data set, whose values and shapes were checked when it was built.
+    pub(crate) fn of_dataset(ids: Vec<u64>, views: Vec<View>, x: Tensor, y: Tensor) -> Self {
+        Self { ids, views, x, y }
+    }
+
     /// The number of examples N.
     #[expect(clippy::len_without_is_empty, reason = "a batch is never empty")]
     pub fn len(&self) -> usize {

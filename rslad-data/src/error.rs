@@ -52,6 +52,20 @@ pub enum Error {
         /// The operating system's reason.
         source: io::Error,
     },
+    /// A file that cannot be written.
+    #[error("{}: cannot be written ({source}); free space or choose another directory", path.display())]
+    Write {
+        /// The file or directory.
+        path: PathBuf,
+        /// The operating system's reason.
+        source: io::Error,
+    },
+    /// A file that another process is fetching.
+    #[error("{}: is being fetched by another process; wait for it, or end it", path.display())]
+    InUse {
+        /// The file.
+        path: PathBuf,
+    },
     /// A batch that contradicts itself or leaves `[0,1]`.
     #[error("batch: {0}")]
     Batch(String),
@@ -64,6 +78,12 @@ impl Error {
     /// A file that does not hold what it should.
     pub(crate) fn file(path: &Path, message: impl Into<String>) -> Self {
         Self::File { path: path.to_owned(), message: message.into() }
+    }
+
+    /// For `map_err`: a file that cannot be written.
+    #[cfg(feature = "fetch")]
+    pub(crate) fn writing(path: &Path) -> impl Fn(io::Error) -> Self + '_ {
+        |source| Self::Write { path: path.to_owned(), source }
     }
 
     /// For `map_err`: a file that cannot be read.

@@ -39,10 +39,20 @@ pub mod digits;
 mod embedded;
 pub mod error;
 pub mod fashion_mnist;
+#[cfg(feature = "fetch")]
+pub mod fetch;
+#[cfg(feature = "pictures")]
+pub mod folder;
 mod hash;
+mod idx;
 pub mod loader;
+#[cfg(feature = "pictures")]
+mod picture;
 pub mod pixels;
+pub mod prefetch;
 pub mod registry;
+pub mod statistics;
+pub mod tensors;
 #[cfg(test)]
 mod testing;
 pub mod validation;
@@ -54,5 +64,7 @@ pub use dataset::{Contents, Dataset, Split, UNLABELED};
 pub use error::{Error, Result};
 pub use loader::{Batches, Loader, in_order};
 pub use pixels::{Image, Pixels};
+pub use prefetch::Prefetched;
 pub use registry::{Argument, DATASETS, Entry, open};
+pub use statistics::{ChannelStatistics, channel_statistics};
 pub use validation::split_validation;

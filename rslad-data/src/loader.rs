@@ -40,14 +40,14 @@ impl<'a> Loader<'a> {
     ///
     /// # Units
     /// `epoch`: counted from 1.
-    pub fn epoch(&self, epoch: u64) -> Batches<'a> {
+    pub fn epoch(&self, epoch: u64) -> Batches {
         let ids = self.data.ids();
         let key = Key::new(self.seed, Purpose::SHUFFLE).epoch(epoch);
         let mut order: Vec<usize> = (0..ids.len()).collect();
         order.sort_by_cached_key(|&row| (key.stream(ids[row]).bits(), ids[row]));
         let views = order.iter().map(|&row| self.augment.view(self.seed, epoch, ids[row])).collect();
         Batches {
-            data: self.data,
+            data: self.data.clone(),
             batch_size: self.batch_size,
             augment: self.augment,
             order,
@@ -61,11 +61,11 @@ impl<'a> Loader<'a> {
 ///
 /// # Errors
 /// When `batch_size` is 0.
-pub fn in_order(data: &Dataset, batch_size: usize) -> Result<Batches<'_>> {
+pub fn in_order(data: &Dataset, batch_size: usize) -> Result<Batches> {
     check_batch_size(data, batch_size)?;
     let order = (0..data.len()).collect();
     let views = vec![View::default(); data.len()];
-    Ok(Batches { data, batch_size, augment: Augment::NONE, order, views, start: 0 })
+    Ok(Batches { data: data.clone(), batch_size, augment: Augment::NONE, order, views, start: 0 })
 }
 
 fn check_batch_size(data: &Dataset, batch_size: usize) -> Result<()> {
@@ -75,10 +75,10 @@ fn check_batch_size(data: &Dataset, batch_size: usize) -> Result<()> {
     Ok(())
 }
 
-/// The batches of one pass over a data set, made one by one, on the CPU.
+/// The batches of one pass over a data set, made one by one, on the CPU; it shares the images.
 #[derive(Clone, Debug)]
-pub struct Batches<'a> {
-    data: &'a Dataset,
+pub struct Batches {
+    data: Dataset,
     batch_size: usize,
     augment: Augment,
     order: Vec<usize>,
@@ -86,7 +86,7 @@ pub struct Batches<'a> {
     start: usize,
 }
 
-impl Batches<'_> {
+impl Batches {
     /// The same pass from this batch on, counted from 0 at the beginning of the pass: how an epoch is
     /// resumed. Past the last batch nothing is left.
     pub fn from_batch(self, index: usize) -> Self {
@@ -96,7 +96,7 @@ impl Batches<'_> {
 
     fn batch(&self, range: std::ops::Range<usize>) -> Result<Batch> {
         let (rows, views) = (&self.order[range.clone()], &self.views[range]);
-        let (data, size) = (self.data, self.data.image_size());
+        let (data, size) = (&self.data, self.data.image_size());
         let mut x = vec![0.0; rows.len() * size];
         for ((&row, &view), out) in rows.iter().zip(views).zip(x.chunks_exact_mut(size)) {
             self.augment.write(view, data.image(row), data.shape(), out);
@@ -105,11 +105,11 @@ impl Batches<'_> {
         let x = Tensor::from_vec(x, (rows.len(), c, h, w), &Device::Cpu)?;
         let y: Vec<u32> = rows.iter().map(|&row| data.label(row)).collect();
         let y = Tensor::from_vec(y, rows.len(), &Device::Cpu)?;
-        Batch::new(rows.iter().map(|&row| data.ids()[row]).collect(), views.to_vec(), x, y)
+        Ok(Batch::of_dataset(rows.iter().map(|&row| data.ids()[row]).collect(), views.to_vec(), x, y))
     }
 }
 
-impl Iterator for Batches<'_> {
+impl Iterator for Batches {
     type Item = Result<Batch>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -125,7 +125,7 @@ impl Iterator for Batches<'_> {
     }
 }
 
-impl ExactSizeIterator for Batches<'_> {}
+impl ExactSizeIterator for Batches {}
 
 #[cfg(test)]
 mod tests {
@@ -145,7 +145,7 @@ mod tests {
         who.zip(x).zip(y).map(|(((id, view), x), y)| (id, view, x, y)).collect()
     }
 
-    fn ids(batches: Batches<'_>) -> Vec<u64> {
+    fn ids(batches: Batches) -> Vec<u64> {
         batches.flat_map(plain).map(|(id, ..)| id).collect()
     }
 

@@ -6,7 +6,8 @@ use crate::cifar::{cifar10, cifar100};
 use crate::dataset::{Dataset, Split};
 use crate::digits::digits;
 use crate::error::{Error, Result};
-use crate::fashion_mnist::fashion_mnist;
+use crate::fashion_mnist::{full, sample};
+use crate::tensors::tensors;
 use std::path::Path;
 
 /// A data set that can be opened by name.
@@ -43,9 +44,10 @@ pub const DATASETS: &[Entry] = &[
     },
     Entry {
         name: "fashion-mnist",
-        argument: Argument::None,
-        about: "sample of Fashion-MNIST, class-balanced: 4,000 train, 2,000 test, 1x28x28, 10 classes (embedded)",
-        load: |_, split| fashion_mnist(split),
+        argument: Argument::Optional("DIR"),
+        about: "sample of Fashion-MNIST, class-balanced: 4,000 train, 2,000 test, 1x28x28, 10 classes (embedded); \
+                DIR with its IDX files: 60,000 and 10,000",
+        load: |place, split| place.map_or_else(|| sample(split), |place| full(place, split)),
     },
     Entry {
         name: "cifar10",
@@ -58,6 +60,19 @@ pub const DATASETS: &[Entry] = &[
         argument: Argument::Optional("DIR"),
         about: "CIFAR-100: 50,000 train, 10,000 test, 3x32x32, 100 classes; DIR as above",
         load: cifar100,
+    },
+    Entry {
+        name: "tensors",
+        argument: Argument::Required("FILE"),
+        about: "yours: a safetensors file with `images` (u8, or f32 in [0,1]) [N,C,H,W] and `labels` [N]",
+        load: |place, split| tensors(place.unwrap_or(Path::new("")), split),
+    },
+    #[cfg(feature = "pictures")]
+    Entry {
+        name: "folder",
+        argument: Argument::Required("DIR"),
+        about: "yours: a folder of PNG or WebP pictures for each class, or two such trees `train` and `test`",
+        load: |place, split| crate::folder::folder(place.unwrap_or(Path::new("")), split),
     },
 ];
 
@@ -127,7 +142,7 @@ mod tests {
     use crate::embedded::levels;
 
     fn embedded() -> impl Iterator<Item = &'static Entry> {
-        DATASETS.iter().filter(|entry| entry.argument == Argument::None)
+        DATASETS.iter().filter(|entry| ["digits", "fashion-mnist"].contains(&entry.name))
     }
 
     /// (name, split, n, hash): the hashes are printed by assets/make_assets.py, which computes them
@@ -193,7 +208,8 @@ mod tests {
             let message = open(spec, Split::Test).expect_err(spec).to_string();
             assert_eq!(message, expected);
         };
-        let known = "expected one of: `digits`, `fashion-mnist`, `cifar10`, `cifar100`";
+        let known = "expected one of: `digits`, `fashion-mnist`, `cifar10`, `cifar100`, `tensors`";
+        let known = if cfg!(feature = "pictures") { format!("{known}, `folder`") } else { known.to_owned() };
         check("digit", &format!("unknown data set `digit`, {known}; did you mean `digits`?"));
         check("Digits", &format!("unknown data set `Digits`, {known}; did you mean `digits`?"));
         check("mnist", &format!("unknown data set `mnist`, {known}; did you mean `fashion-mnist`?"));
@@ -204,6 +220,7 @@ mod tests {
         check("imagenet:/data", &format!("unknown data set `imagenet:/data`, {known}"));
         check("", &format!("unknown data set ``, {known}"));
         check("cifar", &format!("unknown data set `cifar`, {known}; did you mean `cifar10`?"));
+        check("tensors", "data `tensors`: expected `tensors:FILE`");
         check("cifar10:", "data `cifar10:`: nothing after the colon, expected `cifar10[:DIR]`");
         check(
             "digits:somewhere",

@@ -3,7 +3,7 @@
 
 use crate::averaging::{Average, Averages};
 use crate::error::{Error, Result};
-use crate::method::{Method, Progress};
+use crate::method::{Labels, Method, Progress};
 use crate::observer::{Beginning, EpochEvent, EvalEvent, Event, Observer, SavedEvent, StepEvent};
 use crate::optim::{Sgd, global_norm};
 use crate::recipe::{DataConfig, Recipe, SelectBy, SelectOn};
@@ -110,6 +110,14 @@ pub fn check(recipe: &Recipe, inputs: &Inputs) -> Result<()> {
             recipe.data.set
         )));
     }
+    let unlabeled = inputs.train.n_unlabeled();
+    if unlabeled > 0 && recipe.method()?.plan().labels == Labels::Read {
+        return Err(Error::Mismatch(format!(
+            "method {} reads labels, but {unlabeled} images of `data.extra` have none; remove `[[data.extra]]`, or \
+             take a method that reads none, such as rslad",
+            recipe.method["name"].as_str().unwrap_or_default()
+        )));
+    }
     batches_suffice(recipe, inputs.train.len())?;
     graph.shapes(height, width)?;
     let method = recipe.method["name"].as_str().unwrap_or_default();
@@ -160,7 +168,9 @@ impl Run<'_> {
         while self.position.epoch <= self.recipe.schedule.epochs {
             let epoch = self.position.epoch;
             let _span = tracing::info_span!("epoch", epoch).entered();
-            for batch in self.loader.epoch(epoch).from_batch(self.position.steps_done as usize) {
+            for batch in
+                self.loader.epoch(epoch).from_batch(self.position.steps_done as usize).prefetched(AHEAD)
+            {
                 self.step(&batch?, observer)?;
                 if stop.load(Ordering::Relaxed) {
                     self.position.metrics = self.metrics.sync()?;
@@ -356,6 +366,9 @@ fn on_name(on: SelectOn) -> &'static str {
     }
 }
 
+/// Batches made ahead of the step that trains on them.
+const AHEAD: usize = 2;
+
 /// The images of an evaluation at a time; the result does not depend on it.
 const EVAL_BATCH: usize = 256;
 
@@ -371,10 +384,12 @@ pub fn evaluate_on(
     seed: u64,
     observer: &mut dyn rslad_attacks::Observer,
 ) -> Result<Evaluation> {
-    let batches: Vec<Batch> = in_order(data, EVAL_BATCH)?.collect::<rslad_data::Result<_>>()?;
-    let examples =
-        batches.iter().map(|b| Examples { ids: b.ids().to_vec(), x: b.x().clone(), y: b.y().clone() });
-    Ok(evaluate(f, examples, suite, eps, seed, observer)?)
+    let mut failed = None; // the harness takes examples, so a batch that fails ends them
+    let examples = in_order(data, EVAL_BATCH)?
+        .map_while(|batch| batch.map_err(|error| failed = Some(error)).ok())
+        .map(|b| Examples { ids: b.ids().to_vec(), x: b.x().clone(), y: b.y().clone() });
+    let evaluation = evaluate(f, examples, suite, eps, seed, observer)?;
+    failed.map_or(Ok(evaluation), |error| Err(error.into()))
 }
 
 /// A teacher's clean accuracy on a data set.

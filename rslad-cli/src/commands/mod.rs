@@ -1,6 +1,7 @@
 //! One file a command: read the arguments, call the libraries, print.
 
 pub(crate) mod completions;
+pub(crate) mod data;
 pub(crate) mod eval;
 pub(crate) mod list;
 pub(crate) mod quickstart;

@@ -1,21 +1,20 @@
 //! The hub's parquet files: a column of encoded images, a column of labels or two.
 //!
-//! The codec is told from the bytes (PNG on the hub, lossless WebP in smaller copies). A decoded image is
-//! rows of pixels of three values; ours are three planes: see `planes`.
+//! The codec is told from the bytes: PNG on the hub, lossless WebP in smaller copies.
 
 use super::official::is_published;
 use super::part::Part;
 use super::{Cifar, IMAGE};
 use crate::error::{Error, Result};
 use crate::hash::Hashed;
-use image::{DynamicImage, ImageDecoder, ImageFormat};
+use crate::picture;
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
 use parquet::data_type::DataType;
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, RowGroupReader, SerializedFileReader};
 use rayon::prelude::*;
 use std::fs::File;
-use std::io::Cursor;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 /// Rows that are read, then decoded on all threads.
@@ -27,13 +26,20 @@ const MAX_GROUP: i64 = 1 << 30;
 pub(super) fn read_files(set: Cifar, files: &[PathBuf]) -> Result<Part> {
     let read = |path: &PathBuf| {
         let file = || File::open(path).map_err(Error::reading(path));
-        let mut part = read(set, path, file()?)?;
+        let mut part = guarded(set, path, file()?)?;
         if !is_published(&Hashed::new(file()?).sha256().map_err(Error::reading(path))?) {
             part.unknown.push(path.display().to_string());
         }
         Ok(part)
     };
     Ok(Part::concat(files.iter().map(read).collect::<Result<_>>()?))
+}
+
+/// `read`, for files that nobody vouches for: on some damaged ones the parquet crate panics (a page that asks
+/// for a dictionary that never came, for one), and a data file must not end a process.
+fn guarded(set: Cifar, path: &Path, file: File) -> Result<Part> {
+    catch_unwind(AssertUnwindSafe(|| read(set, path, file)))
+        .unwrap_or_else(|_| Err(Error::file(path, "is damaged: its pages contradict each other")))
 }
 
 fn read(set: Cifar, path: &Path, file: File) -> Result<Part> {
@@ -164,37 +170,9 @@ fn integers(column: &mut ColumnReader, name: &str, first: usize) -> std::result:
     }
 }
 
-/// Decodes a picture of 32x32 pixels into three planes.
+/// Decodes a picture of 32x32 pixels into three planes, which are equal where it is gray.
 fn decode(packed: &[u8], out: &mut [u8]) -> std::result::Result<(), String> {
-    let wrong = |error: image::ImageError| format!("a damaged picture ({error})");
-    let picture = match image::guess_format(packed) {
-        Ok(ImageFormat::Png) => {
-            open(image::codecs::png::PngDecoder::new(Cursor::new(packed)).map_err(wrong)?)?
-        }
-        Ok(ImageFormat::WebP) => {
-            open(image::codecs::webp::WebPDecoder::new(Cursor::new(packed)).map_err(wrong)?)?
-        }
-        _ => return Err("a picture that is neither PNG nor WebP".to_owned()),
-    };
-    planes(&picture.into_rgb8(), out);
+    let values = picture::decode(packed, Some((32, 32)))?.values;
+    out.chunks_exact_mut(values.len()).for_each(|planes| planes.copy_from_slice(&values));
     Ok(())
-}
-
-/// Looks at the size before anything of that size is allocated.
-fn open(decoder: impl ImageDecoder) -> std::result::Result<DynamicImage, String> {
-    match decoder.dimensions() {
-        (32, 32) => {
-            DynamicImage::from_decoder(decoder).map_err(|error| format!("a damaged picture ({error})"))
-        }
-        (width, height) => Err(format!("a picture of {width}x{height} pixels, expected 32x32")),
-    }
-}
-
-/// From rows of pixels, `[H, W, C]`, to planes, `[C, H, W]`.
-fn planes(picture: &image::RgbImage, out: &mut [u8]) {
-    for (at, pixel) in picture.as_raw().chunks_exact(3).enumerate() {
-        for (plane, value) in pixel.iter().enumerate() {
-            out[plane * (IMAGE / 3) + at] = *value;
-        }
-    }
 }

@@ -23,7 +23,10 @@ const SUPERCLASSES: u32 = 20;
 
 impl Part {
     /// The files of a split one after another.
-    pub(crate) fn concat(parts: Vec<Self>) -> Self {
+    pub(crate) fn concat(mut parts: Vec<Self>) -> Self {
+        if parts.len() == 1 {
+            return parts.remove(0); // no second copy of 154 MB
+        }
         let mut all = Self::default();
         all.images.reserve_exact(parts.iter().map(|part| part.images.len()).sum());
         for part in parts {

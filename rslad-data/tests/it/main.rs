@@ -4,4 +4,10 @@
 mod archives;
 mod cifar;
 mod damaged;
+#[cfg(feature = "fetch")]
+mod fetch;
+mod mutated;
+mod own;
 mod published;
+#[cfg(feature = "fetch")]
+mod server;

@@ -80,6 +80,19 @@ pub struct DataConfig {
     pub micro_batch: Option<usize>,
     /// Random views of the training images.
     pub augment: Augment,
+    /// More images, whose labels nobody reads: for methods that read none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub extra: Option<Vec<ExtraConfig>>,
+}
+
+/// `[[data.extra]]` of a recipe.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExtraConfig {
+    /// A data spec, such as `tensors:FILE`.
+    pub set: String,
+    /// Use the first so many of its training images; 0 for all.
+    pub limit: usize,
 }
 
 /// `[teacher]` or `[second_teacher]` of a recipe.
