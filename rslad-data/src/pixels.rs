@@ -1,6 +1,7 @@
 //! The stored values of images: bytes as published, or floats where people bring their own.
 
 use std::fmt;
+use std::sync::OnceLock;
 
 /// The values of images of one shape, `[N, C, H, W]` in row-major order.
 #[derive(Clone, PartialEq)]
@@ -94,14 +95,22 @@ impl Image<'_> {
         let range = start..start + out.len();
         match self {
             Self::Levels { values, full_scale } => {
-                let scale = f32::from(*full_scale);
+                let level = levels(*full_scale);
                 for (out, &stored) in out.iter_mut().zip(&values[range]) {
-                    *out = f32::from(stored) / scale;
+                    *out = level[usize::from(stored)];
                 }
             }
             Self::Floats(values) => out.copy_from_slice(&values[range]),
         }
     }
+}
+
+/// What each stored value means: looked up, because a division for each value of each image takes longer than
+/// the rest of a crop.
+fn levels(full_scale: u8) -> &'static [f32; 256] {
+    static LEVELS: [OnceLock<[f32; 256]>; 256] = [const { OnceLock::new() }; 256];
+    LEVELS[usize::from(full_scale)]
+        .get_or_init(|| std::array::from_fn(|stored| stored as f32 / f32::from(full_scale)))
 }
 
 #[cfg(test)]
