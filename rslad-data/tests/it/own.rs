@@ -8,7 +8,6 @@ use safetensors::tensor::TensorView;
 use std::collections::HashMap;
 use std::fs;
 use std::io::Write;
-use std::path::Path;
 use tempfile::TempDir;
 
 /// A tensor: name, type, shape, bytes.
@@ -176,7 +175,7 @@ fn damaged_idx_files_are_refused() {
 }
 
 #[cfg(feature = "pictures")]
-fn picture(path: &Path, width: u32, height: u32, color: [u8; 3]) {
+fn picture(path: &std::path::Path, width: u32, height: u32, color: [u8; 3]) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     let at = |x: u32, y: u32| if (x, y) == (width - 1, 0) { image::Rgb(color) } else { image::Rgb([0; 3]) };
     image::RgbImage::from_fn(width, height, at).save(path).unwrap();
