@@ -77,11 +77,11 @@ pub(crate) enum Command {
     /// Robust accuracy counts the images that are classified correctly both clean and under the attack,
     /// with all images in the denominator.
     Eval(EvalArgs),
-    /// Look into weight files
+    /// Look into weight files, and convert those of others
     Weights(WeightsArgs),
     /// Get data sets, check them, show what is in them
     Data(DataArgs),
-    /// What there is: archs, attacks, methods, recipes, suites, datasets
+    /// What there is: archs, attacks, methods, recipes, suites, datasets, teachers
     List(ListArgs),
     /// Write a completion script for a shell to standard output
     Completions(CompletionsArgs),
@@ -180,7 +180,8 @@ Examples:
   rslad eval --model resnet.safetensors --arch resnet18 --arch-set width=8 --data digits \\
              --suite quick --out runs/theirs")]
 pub(crate) struct EvalArgs {
-    /// The weights: a checkpoint of rslad, or with --arch any safetensors state dict
+    /// The weights: a checkpoint of rslad, a pinned teacher, or with --arch any state dict (.pt, .pth,
+    /// .tar, .safetensors)
     #[arg(long, value_name = "FILE")]
     pub(crate) model: PathBuf,
     /// The architecture, for files that do not say it
@@ -229,20 +230,30 @@ pub(crate) struct WeightsArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum WeightsCommand {
-    /// Show architecture, making, costs and layers of checkpoints
+    /// Show what files hold: format, architecture, making, costs, layers
+    ///
+    /// Reads checkpoints of rslad, safetensors state dicts and what PyTorch saved (.pt, .pth, .tar), and
+    /// runs no code of theirs. Where neither the file nor a flag says the architecture, it is recognized
+    /// from names and shapes.
     Inspect(InspectArgs),
+    /// Write state dicts of others as checkpoints of rslad
+    ///
+    /// Strips wrappers' prefixes, says what it leaves out, and writes architecture, normalization and the
+    /// hash of the source into the metadata, so that no flag is needed again.
+    Convert(ConvertArgs),
 }
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   rslad weights inspect runs/mine/best.safetensors runs/mine/last.safetensors
-  rslad weights inspect resnet.safetensors --arch resnet18 --arch-set width=8")]
+  rslad weights inspect model_cifar_wrn.pt
+  rslad weights inspect resnet.pt --arch resnet18 --arch-set norm=cifar10")]
 pub(crate) struct InspectArgs {
     /// The weight files
     #[arg(value_name = "FILE", required = true)]
     pub(crate) files: Vec<PathBuf>,
-    /// The architecture, for safetensors state dicts that do not say it
+    /// The architecture, for state dicts, which do not say it
     #[arg(long, value_name = "NAME")]
     pub(crate) arch: Option<String>,
     /// An option of that architecture where it differs from the published network, such as width=8
@@ -320,6 +331,30 @@ pub(crate) struct InfoArgs {
     pub(crate) sheet: Option<PathBuf>,
 }
 
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The normalization that a network was trained under leaves no trace in its names and shapes. A
+file that holds it as tensors (mean and std, mu and sigma) is believed; otherwise say it, or the
+one that was published for the architecture is taken, and said.
+
+Examples:
+  rslad weights convert model_cifar_wrn.pt --out teachers/trades.safetensors
+  rslad weights convert a.pth b.pth --arch resnet18 --arch-set norm=cifar10 --out converted")]
+pub(crate) struct ConvertArgs {
+    /// The state dicts
+    #[arg(value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// The architecture; without it, it is recognized
+    #[arg(long, value_name = "NAME")]
+    pub(crate) arch: Option<String>,
+    /// An option of the architecture, such as norm=cifar10
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
+    pub(crate) arch_set: Vec<(String, String)>,
+    /// A file in .safetensors for one FILE, else a directory
+    #[arg(long, value_name = "PATH")]
+    pub(crate) out: PathBuf,
+}
+
 /// The sides of an image in pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Sides {
@@ -347,6 +382,8 @@ pub(crate) enum Listed {
     Suites,
     /// Data sets
     Datasets,
+    /// Published robust networks, pinned by their hash
+    Teachers,
 }
 
 #[derive(Debug, Args)]

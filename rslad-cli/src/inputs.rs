@@ -2,20 +2,19 @@
 
 use crate::exit::Ended;
 use crate::say;
+use crate::weight_files::{self, Stated, Unsaid, Weights};
 use anyhow::{Context, Result};
 use rslad_data::{Dataset, Split, split_validation};
 use rslad_distill::SoftLabels;
 use rslad_distill::recipe::{DataConfig, ExtraConfig, Recipe, SelectOn, TeacherConfig};
 use rslad_distill::soft_labels::Source;
 use rslad_distill::trainer::Inputs;
-use rslad_models::checkpoint::{self, Provenance};
-use rslad_models::{ArchSpec, Error as ModelError, Frozen, Network};
-use sha2::{Digest, Sha256};
-use std::io::ErrorKind;
+use rslad_models::checkpoint::Provenance;
+use rslad_models::{Frozen, Network};
 use std::path::Path;
 
 /// The teachers that the binary carries.
-const KNOWN_TEACHERS: &[(&str, &[u8])] =
+const EMBEDDED_TEACHERS: &[(&str, &[u8])] =
     &[("digits-teacher", include_bytes!("../assets/digits-teacher.safetensors"))];
 
 /// Which images are held out does not depend on the seed of the run, so that runs can be compared.
@@ -36,6 +35,8 @@ pub(crate) struct Teacher {
     pub(crate) network: Network,
     pub(crate) provenance: Provenance,
     pub(crate) sha256: String,
+    /// What must be known about its file.
+    pub(crate) remarks: Vec<String>,
 }
 
 /// A recipe by name or file, with changes on top.
@@ -139,36 +140,29 @@ impl Loaded {
 }
 
 fn teacher(config: &TeacherConfig, key: &str, data: &Dataset) -> Result<Teacher> {
-    let known = KNOWN_TEACHERS.iter().find(|(name, _)| *name == config.file);
-    let bytes = match known {
-        Some((_, bytes)) => bytes.to_vec(),
-        None => read(Path::new(&config.file), &teacher_expected())?,
-    };
     let file = Path::new(&config.file);
-    let (network, provenance) = Network::from_bytes(&bytes, file).with_context(|| format!("`{key}.file`"))?;
+    let embedded = EMBEDDED_TEACHERS.iter().find(|(name, _)| *name == config.file);
+    let (network, provenance, sha256, remarks) = match embedded {
+        Some((_, bytes)) => {
+            let (network, provenance) = Network::from_bytes(bytes, file)?;
+            (network, provenance, weight_files::hex(bytes), vec![])
+        }
+        None => {
+            let weights = weight_files::weights(file, &Stated::nothing(), Unsaid::Refuse);
+            let Weights { network, provenance, sha256, remarks, .. } = weights.with_context(|| {
+                format!("`{key}.file`, a file or a teacher by name ({})", teacher_names())
+            })?;
+            (network, provenance, sha256, remarks)
+        }
+    };
     check_fit(&network, data).with_context(|| format!("`{key}.file` is {}", file.display()))?;
-    Ok(Teacher { network, provenance, sha256: hex(&bytes) })
+    Ok(Teacher { network, provenance, sha256, remarks })
 }
 
-fn teacher_expected() -> String {
-    let names: Vec<&str> = KNOWN_TEACHERS.iter().map(|(name, _)| *name).collect();
-    format!("a checkpoint of rslad, or the name of a teacher that comes with it ({})", names.join(", "))
-}
-
-/// The bytes of a weight file; whatever keeps them from being read is a matter of weights.
-fn read(path: &Path, expected: &str) -> Result<Vec<u8>, ModelError> {
-    std::fs::read(path).map_err(|source| {
-        let why = match source.kind() {
-            ErrorKind::NotFound => "no such file".to_string(),
-            _ => format!("cannot be read ({source})"),
-        };
-        ModelError::Checkpoint { path: path.into(), message: format!("{why}, expected {expected}") }
-    })
-}
-
-/// The SHA-256 of bytes, in hex.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+fn teacher_names() -> String {
+    let embedded = EMBEDDED_TEACHERS.iter().map(|(name, _)| *name);
+    let pinned = rslad_distill::teachers::all().iter().map(|teacher| teacher.name.as_str());
+    embedded.chain(pinned).collect::<Vec<_>>().join(", ")
 }
 
 /// The classifier agrees with the data about classes, channels and sides.
@@ -195,50 +189,4 @@ pub(crate) fn strange_data(provenance: &Provenance, data: &Dataset) -> Option<St
     (name != data.name()).then(|| {
         format!("was trained on `{trained_on}` and meets `{}` here; expected the same data", data.name())
     })
-}
-
-/// The architecture that `--arch` and `--arch-set` describe: the published one with these changes.
-pub(crate) fn arch(name: Option<&str>, options: &[(String, String)]) -> Result<Option<ArchSpec>> {
-    let Some(name) = name else { return Ok(None) };
-    let mut changes = toml::Table::new();
-    for (key, value) in options {
-        let parsed = format!("v = {value}").parse::<toml::Table>().ok().and_then(|mut t| t.remove("v"));
-        changes.insert(key.clone(), parsed.unwrap_or_else(|| toml::Value::String(value.clone())));
-    }
-    let arch = ArchSpec::published(name, &changes)?;
-    arch.graph()?;
-    Ok(Some(arch))
-}
-
-/// Whether a file is a run's `state-*.safetensors`, which looks like weights to a newcomer.
-fn is_state(bytes: &[u8]) -> bool {
-    let Ok((_, header)) = safetensors::SafeTensors::read_metadata(bytes) else { return false };
-    header.metadata().as_ref().is_some_and(|metadata| metadata.contains_key("rslad-state"))
-}
-
-/// A network from a file, with what its file says of its making.
-pub(crate) struct Weights {
-    pub(crate) network: Network,
-    pub(crate) provenance: Provenance,
-    pub(crate) sha256: String,
-    pub(crate) bytes: usize,
-}
-
-/// Reads weights: a checkpoint of ours, or with an architecture any safetensors state dict.
-pub(crate) fn weights(path: &Path, arch: Option<&ArchSpec>) -> Result<Weights> {
-    let bytes = read(path, "a checkpoint as `rslad train` writes it, or a safetensors state dict")?;
-    let (network, provenance) = match arch {
-        None if is_state(&bytes) => {
-            let message = "is what an unfinished run continues from, expected weights; take best.safetensors or \
-                           last.safetensors beside it";
-            return Err(ModelError::Checkpoint { path: path.into(), message: message.into() }.into());
-        }
-        None => Network::from_bytes(&bytes, path)?,
-        Some(arch) => {
-            let network = Network::with_state_dict(arch, &checkpoint::read_tensors(path)?)
-                .with_context(|| path.display().to_string())?;
-            (network, Provenance::new())
-        }
-    };
-    Ok(Weights { network, provenance, sha256: hex(&bytes), bytes: bytes.len() })
 }

@@ -18,6 +18,7 @@ mod run_info;
 mod say;
 mod suite;
 mod table;
+mod weight_files;
 
 use args::{Cli, Command};
 use clap::Parser;

@@ -24,6 +24,7 @@ pub mod schedule;
 pub mod soft_labels;
 mod state;
 pub mod step;
+pub mod teachers;
 pub mod trainer;
 
 pub use error::{Error, Result};

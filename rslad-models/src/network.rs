@@ -95,10 +95,20 @@ impl Network {
     /// # Errors
     /// As [`Network::load`].
     pub fn from_bytes(bytes: &[u8], origin: &Path) -> Result<(Self, checkpoint::Provenance)> {
-        let checkpoint = checkpoint::parse(bytes, origin)?;
+        Self::of_checkpoint(&checkpoint::parse(bytes, origin)?, origin)
+    }
+
+    /// The network of a checkpoint of ours; `origin` names its file in errors.
+    ///
+    /// # Errors
+    /// When its architecture is unknown, or its tensors do not fit.
+    pub fn of_checkpoint(
+        checkpoint: &checkpoint::Checkpoint,
+        origin: &Path,
+    ) -> Result<(Self, checkpoint::Provenance)> {
         let damaged = |e: Error| Error::Checkpoint { path: origin.into(), message: e.to_string() };
         let network = Self::with_state_dict(&checkpoint.arch, &checkpoint.tensors).map_err(damaged)?;
-        Ok((network, checkpoint.provenance))
+        Ok((network, checkpoint.provenance.clone()))
     }
 
     /// Writes weights, architecture and provenance to one safetensors file: to a temporary file, synced,

@@ -79,21 +79,26 @@ pub(crate) fn check_fit(entries: &[Entry], tensors: &HashMap<String, Tensor>) ->
 }
 
 fn mismatches(entries: &[Entry], tensors: &HashMap<String, Tensor>) -> Vec<String> {
-    let mut problems = Vec::new();
+    let (mut missing, mut misshapen) = (Vec::new(), Vec::new());
     for e in entries {
         match tensors.get(&e.name) {
             None if e.kind == Kind::Counter => {}
-            None => problems.push(format!("missing `{}`", e.name)),
+            None => missing.push(format!("missing `{}`", e.name)),
             Some(t) if t.dims() != e.shape => {
-                problems.push(format!("`{}` is {:?}, expected {:?}", e.name, t.dims(), e.shape));
+                misshapen.push(format!("`{}` is {:?}, expected {:?}", e.name, t.dims(), e.shape));
             }
             Some(_) => {}
         }
     }
     let known: std::collections::HashSet<&str> = entries.iter().map(|e| e.name.as_str()).collect();
-    let mut unexpected: Vec<&String> = tensors.keys().filter(|k| !known.contains(k.as_str())).collect();
+    let unexpected = tensors.keys().filter(|k| !known.contains(k.as_str()));
+    let mut unexpected: Vec<String> = unexpected.map(|k| format!("unexpected `{k}`")).collect();
     unexpected.sort();
-    problems.extend(unexpected.iter().map(|k| format!("unexpected `{k}`")));
+    [missing, misshapen, unexpected].into_iter().flat_map(cut_short).collect()
+}
+
+/// Some of each kind of problem: enough to see what they have in common.
+fn cut_short(mut problems: Vec<String>) -> Vec<String> {
     let more = problems.len().saturating_sub(12);
     problems.truncate(12);
     if more > 0 {

@@ -2,10 +2,11 @@
 
 use crate::args::EvalArgs;
 use crate::evaluation::{self, Job, SaveAdversarial};
-use crate::inputs::{self, Weights};
+use crate::inputs;
 use crate::output::Output;
 use crate::progress::Show;
 use crate::result_file::{ModelInfo, Question, ResultFile};
+use crate::weight_files::{self, Stated, Unsaid, Weights};
 use crate::{interrupt, say, suite, table};
 use anyhow::Result;
 use rslad_attacks::Linf;
@@ -14,8 +15,10 @@ use rslad_models::checkpoint::Provenance;
 
 pub(crate) fn run(args: &EvalArgs, quiet: bool) -> Result<()> {
     let suite = suite::resolve(&args.suite, &args.attack)?;
-    let arch = inputs::arch(args.arch.as_deref(), &args.arch_set)?;
-    let Weights { network, provenance, sha256, .. } = inputs::weights(&args.model, arch.as_ref())?;
+    let stated = Stated::new(args.arch.as_deref(), &args.arch_set)?;
+    let weights = weight_files::weights(&args.model, &stated, Unsaid::Refuse)?;
+    let published = weight_files::pinned(&weights);
+    let Weights { network, provenance, sha256, remarks, .. } = weights;
     let data = data(args)?;
     inputs::check_fit(&network, &data)?;
     let (eps, origin) = radius(args, &provenance)?;
@@ -30,6 +33,7 @@ pub(crate) fn run(args: &EvalArgs, quiet: bool) -> Result<()> {
     let out = Output::open(&args.out)?;
     if show != Show::Nothing {
         introduce(args, &data, eps, origin);
+        remarks.iter().for_each(|remark| say::note(format!("{}: {remark}", args.model.display())));
     }
     if let Some(result) = before {
         if show != Show::Nothing {
@@ -51,7 +55,11 @@ pub(crate) fn run(args: &EvalArgs, quiet: bool) -> Result<()> {
             .into_iter()
             .collect(),
     };
-    let finished = evaluation::run(&job, show, &stop)?;
+    let mut finished = evaluation::run(&job, show, &stop)?;
+    let clean = &finished.result.clean;
+    let off = published
+        .and_then(|published| weight_files::not_as_published(published, &data, clean.accuracy, clean.ci95));
+    finished.result.warnings.extend(off);
     report(&finished.result)?; // before it is written: a full disk must not cost the numbers
     finished.write(out.path())?;
     Ok(say::result(out.file("result.json").display())?)

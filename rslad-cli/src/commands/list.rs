@@ -17,6 +17,7 @@ pub(crate) fn run(args: &ListArgs) -> Result<()> {
         Listed::Methods => methods(),
         Listed::Recipes => recipes()?,
         Listed::Suites => suites()?,
+        Listed::Teachers => teachers(),
         Listed::Datasets => entries(DATASETS.iter().map(|d| (d.usage(), d.about.to_string()))),
     };
     Ok(say::result(text.trim_end())?)
@@ -93,6 +94,19 @@ minutes, hours  on one CPU: a narrow student, fewer epochs
 label_slots-A-B-C-alpha  the label in the attack, at x' and at x
 
 rslad train --recipe NAME --print shows one in full, with --set KEY=VALUE as changed";
+
+fn teachers() -> String {
+    let entry = |t: &rslad_distill::teachers::Teacher| {
+        let hash = t.sha256.as_deref().unwrap_or("no hash known");
+        let clean = 100.0 * t.clean;
+        let url = t.url.join("\n            ");
+        format!(
+            "{}  {clean:.2} % clean on {}\n    file    {}\n    sha256  {hash}\n    url     {url}\n    source  {}\n\n",
+            t.name, t.data, t.file, t.source
+        )
+    };
+    rslad_distill::teachers::all().iter().map(entry).collect()
+}
 
 fn suites() -> Result<String> {
     let entry = |name: &str| -> Result<String> {

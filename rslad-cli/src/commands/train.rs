@@ -81,6 +81,9 @@ fn toml_string(text: &str) -> String {
 fn warn(loaded: &Loaded) {
     let teachers = [("teacher", &loaded.teacher), ("second teacher", &loaded.second_teacher)];
     for (name, teacher) in teachers {
+        for remark in teacher.iter().flat_map(|teacher| &teacher.remarks) {
+            say::note(format!("the {name}: {remark}"));
+        }
         let strange =
             teacher.as_ref().and_then(|t| inputs::strange_data(&t.provenance, &loaded.inputs.train));
         if let Some(strange) = strange {

@@ -15,6 +15,7 @@ mod initialization;
 mod interpreter;
 mod models_match_pytorch;
 mod names;
+mod python;
 mod small;
 mod torch_files;
 mod views;

@@ -14,6 +14,7 @@ use crate::output::Output;
 use crate::progress::{Detail, Show, TrainingProgress};
 use crate::result_file::{ModelInfo, Question, ResultFile};
 use crate::suite::{self, Resolved};
+use crate::weight_files::{self, Stated, Unsaid};
 use crate::{interrupt, logging, say};
 use anyhow::{Context, Result};
 use rslad_attacks::Linf;
@@ -151,7 +152,7 @@ impl Demo<'_> {
         let seconds = anew.then(|| clock.elapsed().as_secs_f64());
         self.part_has(&format!("trained   {} epochs", recipe.schedule.epochs), seconds);
         let file = dir.join("last.safetensors");
-        let weights = inputs::weights(&file, None)?;
+        let weights = weight_files::weights(&file, &Stated::nothing(), Unsaid::Refuse)?;
         self.attacked(student.name, weights.network, file.display().to_string(), weights.sha256)
     }
 

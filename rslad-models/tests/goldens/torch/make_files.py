@@ -2,8 +2,8 @@
 
     python make_files.py        # needs torch==2.15.0, numpy, safetensors; writes the files beside it
 
-Every file holds, in one way or another, the same small network (`tiny_cnn`, width 2), except odd*.pt, which
-hold tensors that no network has. expected.safetensors holds the images, their logits in double precision, and
+Every file holds, in one way or another, the same small network (`tiny_cnn`, width 2), except gray*.pt (another,
+for gray images) and odd*.pt, which hold tensors that no network has. expected.safetensors holds the images, their logits in double precision, and
 the values of odd*.pt. PyTorch no longer writes the tar format, so plain.tar is put together here as
 `legacy_load` of torch/serialization.py reads it, and PyTorch reads it back below.
 """
@@ -27,9 +27,9 @@ HERE = Path(__file__).parent
 
 
 class TinyCnn(nn.Module):
-    def __init__(self, width=2, classes=10):
+    def __init__(self, width=2, classes=10, in_channels=3):
         super().__init__()
-        channels = [3, width, 2 * width, 4 * width]
+        channels = [in_channels, width, 2 * width, 4 * width]
         for i in (1, 2, 3):
             stride = 1 if i == 1 else 2
             conv = nn.Conv2d(channels[i - 1], channels[i], 3, stride=stride, padding=1, bias=False)
@@ -169,6 +169,8 @@ def main():
     both("half", {k: v.half() if v.is_floating_point() else v for k, v in state.items()})
     both("odd", odd())
     both("module", network)
+    torch.manual_seed(1)
+    both("gray", TinyCnn(in_channels=1).state_dict())
 
     x = torch.rand(4, 3, 8, 8)
     expected = {f"odd.{k}": v.detach().to(torch.int64 if not v.is_floating_point() else torch.float64) for k, v in odd().items()}
