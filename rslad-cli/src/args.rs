@@ -46,15 +46,15 @@ const START_AND_CODES: &str = concat!(
 Results go to standard output, progress and warnings to standard error: a bar with the time
 left on a terminal, a line every 30 s elsewhere. NO_COLOR and RAYON_NUM_THREADS are honored.
 
-Ctrl-C (or SIGTERM) saves and stops; the same command run again continues. A second one ends
-at once.
+Ctrl-C (or SIGTERM, SIGUSR1) saves and stops; the same command run again continues. A second
+one ends at once.
 
 Exit codes:
   0  done                                 5   numerical (NaN, infinity)
   2  usage, recipe or suite               6   directory in use
   3  data                                 7   no space, or not writable
   4  weights or checkpoint                75  interrupted, run again
-  101  a bug of ours                      130, 143  ended at once by a second signal"
+  101  a bug of ours                      130, 138, 143  ended at once by a second signal"
 );
 
 #[derive(Debug, Subcommand)]
@@ -77,6 +77,19 @@ pub(crate) enum Command {
     /// Robust accuracy counts the images that are classified correctly both clean and under the attack,
     /// with all images in the denominator.
     Eval(EvalArgs),
+    /// Follow a run in the terminal, with curves; reads only
+    ///
+    /// On a terminal it draws anew every second until the run ends; elsewhere, and for a run that has
+    /// ended, it draws once.
+    Watch(WatchArgs),
+    /// Run a step again that was not finite
+    ///
+    /// Where the loss or the gradient is not finite, a run ends with exit code 5 and a dump of the step.
+    /// This runs it again and says which images and parameters are concerned; it ends with code 5 too,
+    /// or with 0 where this build finds everything finite.
+    Replay(ReplayArgs),
+    /// Look into this machine: processor, kernels, threads, memory, disk, cache, GPU
+    Doctor(DoctorArgs),
     /// Look into weight files, and convert those of others
     Weights(WeightsArgs),
     /// Get data sets, check them, show what is in them
@@ -126,6 +139,8 @@ Writes to DIR, and prints the path of the last weights:
   metrics.jsonl                      each step, epoch and evaluation
   run.json log.jsonl                 version, hashes, times; the log
   state-*.safetensors LATEST.json    what it continues from
+  events.out.tfevents.*              curves for TensorBoard
+  dump-*.safetensors                 a step that was not finite, for `rslad replay`
 
 Examples:
   rslad list recipes
@@ -163,6 +178,51 @@ pub(crate) struct TrainArgs {
     /// Print the resolved recipe and stop
     #[arg(long)]
     pub(crate) print: bool,
+    /// Print progress and results as JSON lines to standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  rslad watch runs/mine
+  rslad watch runs/mine --json | jq .best")]
+pub(crate) struct WatchArgs {
+    /// The run directory
+    #[arg(value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+    /// Draw once, also on a terminal
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// Print the state of the run as one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example: rslad replay runs/mine/dump-00003-000120.safetensors")]
+pub(crate) struct ReplayArgs {
+    /// The dump
+    #[arg(value_name = "DUMP")]
+    pub(crate) dump: PathBuf,
+    /// A checkpoint in place of the recipe's teacher; NAME is `teacher` or `second_teacher`
+    #[arg(long, value_name = "[NAME=]FILE")]
+    pub(crate) teacher: Vec<String>,
+    /// Print what was found as one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example: rslad doctor --dir runs")]
+pub(crate) struct DoctorArgs {
+    /// Where runs are to be written
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub(crate) dir: PathBuf,
+    /// Print what was found as JSON lines
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

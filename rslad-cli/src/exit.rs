@@ -17,6 +17,11 @@ pub(crate) enum Ended {
         /// The operating system's reason.
         source: io::Error,
     },
+    /// A step that was replayed and is not finite, as in its run.
+    #[error(
+        "the step is not finite again; lower `optim.lr`, lengthen `schedule.warmup` or add `[guard]` to the recipe"
+    )]
+    NotFinite,
     /// Told to stop; the state is saved.
     #[error("stopped; the state is saved: run the same command again to continue")]
     Interrupted,
@@ -47,6 +52,7 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
 fn of_ended(ended: &Ended) -> u8 {
     match ended {
         Ended::Usage(_) => 2,
+        Ended::NotFinite => 5,
         Ended::NotWritable { .. } => 7,
         Ended::Interrupted | Ended::EvaluationInterrupted => 75,
     }
@@ -80,6 +86,7 @@ fn of_model(error: &rslad_models::Error) -> u8 {
         E::Checkpoint { .. } | E::Other(_) => 4,
         E::Shape { .. } => 3,
         E::Io { source, .. } => of_io(source.kind()),
+        E::Write { .. } => 7,
         _ => 2,
     }
 }
@@ -127,6 +134,9 @@ mod tests {
         check(rslad_distill::Error::Model(wrong).into(), 4);
         let full = || io::Error::from(ErrorKind::StorageFull);
         check(rslad_models::Error::Io { path: path.clone(), source: full() }.into(), 7);
+        let gone = ErrorKind::NotFound.into();
+        let gone = rslad_models::Error::Write { path: path.clone(), bytes: 9, source: gone };
+        check(rslad_distill::Error::Model(gone).into(), 7);
         check(Ended::NotWritable { path, source: full() }.into(), 7);
         check(Ended::Interrupted.into(), 75);
     }

@@ -115,7 +115,7 @@ pub(crate) fn load(recipe: &Recipe) -> Result<Loaded> {
         selection,
         soft_labels: None,
     };
-    rslad_distill::trainer::check(recipe, &inputs)?;
+    rslad_distill::checks::fit(recipe, &inputs)?;
     Ok(Loaded { inputs, data_sha256, images, teacher: first, second_teacher: second })
 }
 
@@ -139,7 +139,15 @@ impl Loaded {
     }
 }
 
+/// The teacher that a recipe names under `key`, which must fit the data.
 fn teacher(config: &TeacherConfig, key: &str, data: &Dataset) -> Result<Teacher> {
+    let teacher = any_teacher(config, key)?;
+    check_fit(&teacher.network, data).with_context(|| format!("`{key}.file` is {}", config.file))?;
+    Ok(teacher)
+}
+
+/// The teacher that a recipe names under `key`.
+pub(crate) fn any_teacher(config: &TeacherConfig, key: &str) -> Result<Teacher> {
     let file = Path::new(&config.file);
     let embedded = EMBEDDED_TEACHERS.iter().find(|(name, _)| *name == config.file);
     let (network, provenance, sha256, remarks) = match embedded {
@@ -155,7 +163,6 @@ fn teacher(config: &TeacherConfig, key: &str, data: &Dataset) -> Result<Teacher>
             (network, provenance, sha256, remarks)
         }
     };
-    check_fit(&network, data).with_context(|| format!("`{key}.file` is {}", file.display()))?;
     Ok(Teacher { network, provenance, sha256, remarks })
 }
 

@@ -1,4 +1,5 @@
-//! Ctrl-C and termination: the first asks the work to save and stop, another ends the process at once.
+//! Ctrl-C, termination and the warning that cluster managers send before it (SIGUSR1): the first asks the
+//! work to save and stop, another ends the process at once.
 
 use crate::progress::Show;
 use crate::say;
@@ -14,10 +15,15 @@ use std::time::Duration;
 /// the process and one to its group.
 const ONE_WISH: Duration = Duration::from_millis(500);
 
+#[cfg(unix)]
+const SIGNALS: [i32; 3] = [SIGINT, SIGTERM, signal_hook::consts::SIGUSR1];
+#[cfg(not(unix))]
+const SIGNALS: [i32; 2] = [SIGINT, SIGTERM];
+
 /// A flag that the first signal raises.
 pub(crate) fn flag(show: Show) -> Result<Arc<AtomicBool>> {
     let (stop, at_once) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-    for signal in [SIGINT, SIGTERM] {
+    for signal in SIGNALS {
         let code = 128 + signal; // what a shell says of a process that the signal ended
         flag::register_conditional_shutdown(signal, code, Arc::clone(&at_once))
             .context("cannot watch for signals")?;

@@ -1,9 +1,10 @@
 //! Logs: to standard error while the command runs, and as JSON lines to `log.jsonl` of the run
 //! directory once there is one.
 
+use crate::say;
 use anyhow::{Context, Result};
 use std::fs::{File, OpenOptions};
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::path::Path;
 use std::sync::OnceLock;
 use tracing_subscriber::filter::LevelFilter;
@@ -23,8 +24,7 @@ pub(crate) fn start(verbose: u8) {
         _ => "debug",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(usual));
-    let colors = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let terminal = fmt::layer().with_writer(io::stderr).with_ansi(colors).with_filter(filter);
+    let terminal = fmt::layer().with_writer(io::stderr).with_ansi(say::colors()).with_filter(filter);
     let file = fmt::layer()
         .json()
         .with_span_events(FmtSpan::CLOSE)

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod chart;
 mod commands;
 mod evaluation;
 mod exit;
@@ -32,6 +33,9 @@ fn main() -> ExitCode {
         Command::Quickstart(args) => commands::quickstart::run(&args, cli.quiet),
         Command::Train(args) => commands::train::run(&args, cli.quiet),
         Command::Eval(args) => commands::eval::run(&args, cli.quiet),
+        Command::Watch(args) => commands::watch::run(&args),
+        Command::Replay(args) => commands::replay::run(&args),
+        Command::Doctor(args) => commands::doctor::run(&args),
         Command::Weights(args) => commands::weights::run(&args),
         Command::Data(args) => commands::data::run(&args, cli.quiet),
         Command::List(args) => commands::list::run(&args),

@@ -1,9 +1,12 @@
 //! What a person sees while it runs: a bar with the time left on a terminal, plain lines elsewhere.
 
+mod training;
+
+pub(crate) use training::{Detail, TrainingProgress};
+
 use crate::say;
 use indicatif::{ProgressBar, ProgressStyle};
 use rslad_attacks::Perturbed;
-use rslad_distill::observer::{Beginning, EpochEvent, EvalEvent, Observer, StepEvent};
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
@@ -16,6 +19,8 @@ pub(crate) enum Show {
     Bar,
     /// A line now and then.
     Lines,
+    /// JSON lines on standard output, for programs.
+    Json,
 }
 
 impl Show {
@@ -32,13 +37,43 @@ impl Show {
 /// Off a terminal, at most one line in this time.
 const BETWEEN_LINES: Duration = Duration::from_secs(30);
 
+/// How much of some work is done, and how long the rest takes.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    began: Instant,
+    first: u64, // units that were done before this sitting
+    done: u64,
+    length: u64,
+}
+
+impl Pace {
+    pub(crate) fn new(length: u64, done: u64) -> Self {
+        Self { began: Instant::now(), first: done, done, length }
+    }
+
+    /// Seconds that are left if the rest goes as what was done in this sitting.
+    pub(crate) fn seconds_left(&self) -> Option<u64> {
+        let done = self.done.checked_sub(self.first).filter(|done| *done > 0)?;
+        let rest = self.length.saturating_sub(self.done);
+        Some((self.began.elapsed().as_secs_f64() * rest as f64 / done as f64).round() as u64)
+    }
+
+    /// The time that is left, to be read.
+    pub(crate) fn left(&self) -> String {
+        match self.seconds_left() {
+            None => "unknown".into(),
+            Some(s) if s >= 3600 => format!("{}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60),
+            Some(s) => format!("{}:{:02}", s / 60, s % 60),
+        }
+    }
+}
+
 /// A piece of work of known length.
 pub(crate) struct Work {
     show: Show,
     name: String,
     bar: ProgressBar,
-    began: Instant,
-    first: u64, // units that were done before this sitting
+    pace: Pace,
     last_line: Instant,
 }
 
@@ -46,51 +81,65 @@ impl Work {
     /// Work of `length` units called `name`, of which `done` were done before.
     pub(crate) fn new(show: Show, name: &str, length: u64, done: u64) -> Self {
         let bar = if show == Show::Bar { ProgressBar::new(length) } else { ProgressBar::hidden() };
-        let style = ProgressStyle::with_template(
-            "  {prefix:<10} {bar:20.cyan/dim} {percent:>3}%  ETA {eta:<4} {wide_msg}",
-        );
-        if let Ok(style) = style {
+        let colors = if say::colors() { ".cyan/dim" } else { "" };
+        let template = format!("  {{prefix:<10}} {{bar:20{colors}}} {{percent:>3}}%  {{wide_msg}}");
+        if let Ok(style) = ProgressStyle::with_template(&template) {
             bar.set_style(style.progress_chars("━╸─"));
         }
         bar.set_length(length);
         bar.set_prefix(name.to_string());
         bar.set_position(done);
-        bar.reset_eta();
-        let now = Instant::now();
-        Self { show, name: name.into(), bar, began: now, first: done, last_line: now }
+        Self { show, name: name.into(), bar, pace: Pace::new(length, done), last_line: Instant::now() }
+    }
+
+    /// From now on the bar shows another part of the work.
+    pub(crate) fn part(&mut self, name: &str, length: u64, done: u64) {
+        self.name = name.into();
+        self.bar.set_prefix(name.to_string());
+        self.bar.set_length(length);
+        self.bar.set_position(done);
     }
 
     /// `n` more units are done.
     pub(crate) fn advance(&mut self, n: u64, message: impl FnOnce() -> String) {
         self.bar.inc(n);
+        self.pace.done += n;
         match self.show {
-            Show::Bar => self.bar.set_message(message()),
-            Show::Lines if self.last_line.elapsed() >= BETWEEN_LINES => {
-                self.last_line = Instant::now();
+            Show::Bar => self.bar.set_message(format!("ETA {}  {}", self.left(), message())),
+            Show::Lines if self.line_is_due() => {
                 let share = 100 * self.bar.position() / self.bar.length().unwrap_or(1).max(1);
-                say::note(format!("  {}: {share} %, {}, ETA {}", self.name, message(), self.left()));
+                self.plain_line(&format!("  {}: {share} %, {}, ETA {}", self.name, message(), self.left()));
             }
             _ => {}
         }
     }
 
-    /// The time that is left if the rest goes as what was done in this sitting.
-    fn left(&self) -> String {
-        let done = self.bar.position().saturating_sub(self.first);
-        let rest = self.bar.length().unwrap_or(0).saturating_sub(self.bar.position());
-        if done == 0 {
-            return "unknown".into();
-        }
-        let seconds = self.began.elapsed().as_secs() * rest / done;
-        format!("{}:{:02}", seconds / 60, seconds % 60)
+    /// The time that is left.
+    pub(crate) fn left(&self) -> String {
+        self.pace.left()
+    }
+
+    /// Seconds that are left.
+    pub(crate) fn seconds_left(&self) -> Option<u64> {
+        self.pace.seconds_left()
+    }
+
+    /// Whether a line may be written off a terminal.
+    pub(crate) fn line_is_due(&self) -> bool {
+        self.last_line.elapsed() >= BETWEEN_LINES
+    }
+
+    fn plain_line(&mut self, text: &str) {
+        self.last_line = Instant::now();
+        say::note(text);
     }
 
     /// A line that stays, above the bar.
-    pub(crate) fn line(&self, text: &str) {
+    pub(crate) fn line(&mut self, text: &str) {
         match self.show {
-            Show::Nothing => {}
+            Show::Nothing | Show::Json => {}
             Show::Bar => self.bar.println(text),
-            Show::Lines => say::note(text),
+            Show::Lines => self.plain_line(text),
         }
     }
 }
@@ -98,92 +147,6 @@ impl Work {
 impl Drop for Work {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
-    }
-}
-
-/// Which lines of a training run stay.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Detail {
-    /// One for each epoch.
-    Epochs,
-    /// None.
-    Brief,
-}
-
-/// Shows a training run.
-pub(crate) struct TrainingProgress {
-    show: Show,
-    name: String,
-    detail: Detail,
-    epochs: u64,
-    work: Option<Work>,
-    epoch: Option<EpochEvent>,
-    lr: f64,
-    robust: Option<f64>,
-}
-
-impl TrainingProgress {
-    pub(crate) fn new(show: Show, name: &str, detail: Detail) -> Self {
-        Self { show, name: name.into(), detail, epochs: 0, work: None, epoch: None, lr: 0.0, robust: None }
-    }
-
-    fn line(&self, text: &str) {
-        if let Some(work) = self.work.as_ref().filter(|_| self.detail == Detail::Epochs) {
-            work.line(text);
-        }
-    }
-}
-
-impl Observer for TrainingProgress {
-    fn begin(&mut self, b: &Beginning) {
-        self.epochs = b.epochs;
-        let done = (b.epoch - 1) * b.steps_per_epoch + b.steps_done;
-        let mut work = Work::new(self.show, &self.name, b.epochs * b.steps_per_epoch, done);
-        if done > 0 {
-            work.line(&format!("  {}: continues in epoch {}, step {}", self.name, b.epoch, b.steps_done + 1));
-        }
-        work.advance(0, || format!("epoch {}/{}", b.epoch, b.epochs));
-        self.work = Some(work);
-    }
-
-    fn step(&mut self, e: &StepEvent) {
-        self.lr = e.lr;
-        let (epochs, robust) = (self.epochs, self.robust);
-        if let Some(work) = &mut self.work {
-            work.advance(1, || {
-                let robust =
-                    robust.map_or(String::new(), |r| format!("  robust {:.1} % on validation", 100.0 * r));
-                format!("epoch {}/{epochs}  loss {:.4}{robust}", e.epoch, e.loss)
-            });
-        }
-    }
-
-    fn epoch(&mut self, e: &EpochEvent) {
-        let terms: Vec<String> = e.terms.iter().map(|(name, value)| format!("{name} {value:.4}")).collect();
-        self.line(&format!(
-            "epoch {:>3}/{}  lr {:.1e}  loss {:.4} ({})",
-            e.epoch,
-            self.epochs,
-            self.lr,
-            e.loss,
-            terms.join(", ")
-        ));
-        self.epoch = Some(e.clone());
-    }
-
-    fn eval(&mut self, e: &EvalEvent) {
-        if e.weights == "raw" {
-            self.robust = Some(e.robust);
-        }
-        let of = if e.weights == "raw" { String::new() } else { format!(", {}", e.weights) };
-        let best = if e.best { "  (best so far)" } else { "" };
-        self.line(&format!(
-            "               {}{of} (n = {}): clean {:.1}, robust {:.1}{best}",
-            e.on,
-            e.n,
-            100.0 * e.clean,
-            100.0 * e.robust
-        ));
     }
 }
 

@@ -2,10 +2,12 @@
 //! same bits.
 
 use anyhow::{Context, Result};
+use rslad_distill::times::Times;
 use rslad_models::durable;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct RunInfo {
@@ -30,6 +32,37 @@ pub(crate) struct Sitting {
     pub(crate) seconds: Option<f64>,
     /// `finished`, `stopped`, `failed`; absent while it runs or when it was killed.
     pub(crate) ended: Option<String>,
+    /// Where the time went; absent like `ended`.
+    #[serde(default)]
+    pub(crate) times: Option<Breakdown>,
+}
+
+/// Where the time of a sitting went.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Breakdown {
+    pub(crate) steps: u64,
+    pub(crate) images_per_second: f64,
+    /// The mean seconds of each stage of a step.
+    pub(crate) seconds_per_step: BTreeMap<String, f64>,
+    pub(crate) evaluation_seconds: f64,
+    pub(crate) saving_seconds: f64,
+}
+
+impl From<&Times> for Breakdown {
+    fn from(times: &Times) -> Self {
+        let mean = |time: Duration| time.as_secs_f64() / times.steps.max(1) as f64;
+        Self {
+            steps: times.steps,
+            images_per_second: times.images_per_second(),
+            seconds_per_step: times
+                .stages()
+                .into_iter()
+                .map(|(name, t)| (name.to_string(), mean(t)))
+                .collect(),
+            evaluation_seconds: times.evaluation.as_secs_f64(),
+            saving_seconds: times.saving.as_secs_f64(),
+        }
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -46,7 +79,7 @@ impl Sitting {
     pub(crate) fn begin() -> Self {
         let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
         let command_line = std::env::args().collect();
-        Self { command_line, host: Host::here(), started, seconds: None, ended: None }
+        Self { command_line, host: Host::here(), started, seconds: None, ended: None, times: None }
     }
 }
 

@@ -3,7 +3,8 @@
 //! `println!` panics where nobody reads any more, as in `rslad list archs | head -1`; these do not.
 
 use std::fmt::Display;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
 
 /// A line of a result. A closed pipe is an error, which ends the command without a word.
 pub(crate) fn result(text: impl Display) -> io::Result<()> {
@@ -13,6 +14,20 @@ pub(crate) fn result(text: impl Display) -> io::Result<()> {
 /// A line about the work. That nobody reads it is no reason to stop.
 pub(crate) fn note(text: impl Display) {
     let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// Whether standard error takes colors: a terminal does, unless `NO_COLOR` is set to something.
+pub(crate) fn colors() -> bool {
+    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// A time to be read: `850 us`, `12.3 ms`, `4.56 s`.
+pub(crate) fn time(time: Duration) -> String {
+    match time.as_secs_f64() {
+        s if s < 1e-3 => format!("{:.0} us", 1e6 * s),
+        s if s < 1.0 => format!("{:.1} ms", 1e3 * s),
+        s => format!("{s:.2} s"),
+    }
 }
 
 /// A whole number with its thousands apart: `11,173,962`.
@@ -43,6 +58,10 @@ mod tests {
 
     #[test]
     fn numbers_are_written_to_be_read() {
+        assert_eq!(
+            [850, 12_300, 4_560_000].map(|us| time(Duration::from_micros(us))),
+            ["850 us", "12.3 ms", "4.56 s"]
+        );
         assert_eq!([0, 999, 1_000, 11_173_962].map(count), ["0", "999", "1,000", "11,173,962"]);
         let shown = ["0", "999", "1.0 k", "12.3 k", "557 M", "1.8 T"];
         assert_eq!([0, 999, 1_000, 12_345, 556_651_520, 1_800_000_000_000].map(short), shown);

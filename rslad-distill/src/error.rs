@@ -19,7 +19,8 @@ pub enum Error {
     Mismatch(String),
     /// A loss or gradient that is not finite.
     #[error(
-        "{what} is not finite in epoch {epoch}, step {step}; lower `optim.lr` or lengthen `schedule.warmup`"
+        "{what} is not finite in epoch {epoch}, step {step}; lower `optim.lr`, lengthen `schedule.warmup` or add \
+         `[guard]` to the recipe; `rslad replay {dump}` shows the step again"
     )]
     NotFinite {
         /// The quantity.
@@ -28,6 +29,8 @@ pub enum Error {
         epoch: u64,
         /// The step within the epoch, from 1.
         step: u64,
+        /// The file that holds the step.
+        dump: String,
     },
     /// A method that asked for what it did not declare.
     #[error("{0}")]

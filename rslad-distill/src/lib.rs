@@ -10,7 +10,10 @@
 
 pub mod averaging;
 pub mod awp;
+pub mod checks;
+pub mod dump;
 pub mod error;
+pub mod guard;
 pub mod inner;
 mod keys;
 pub mod method;
@@ -24,7 +27,10 @@ pub mod schedule;
 pub mod soft_labels;
 mod state;
 pub mod step;
+pub mod stoppable;
 pub mod teachers;
+pub mod tensorboard;
+pub mod times;
 pub mod trainer;
 
 pub use error::{Error, Result};

@@ -1,5 +1,6 @@
 //! What a run reports while it runs: events, and whoever watches them.
 
+use crate::times::Times;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -18,6 +19,27 @@ pub struct StepEvent {
     pub terms: BTreeMap<String, f64>,
     /// The L2 norm of the gradient.
     pub grad_norm: f64,
+    /// What became of it; left out of `metrics.jsonl` where the step was simply taken.
+    #[serde(skip_serializing_if = "Update::is_taken")]
+    pub update: Update,
+}
+
+/// What became of a step's gradient.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Update {
+    /// The optimizer followed it.
+    Taken,
+    /// It was too long, and scaled down first.
+    Clipped,
+    /// It was not finite, and left out.
+    Skipped,
+}
+
+impl Update {
+    fn is_taken(&self) -> bool {
+        *self == Self::Taken
+    }
 }
 
 /// An epoch's end.
@@ -90,7 +112,9 @@ pub struct Beginning {
 }
 
 /// Watches a run. Called in this order: `begin` once, then for each epoch `step` for every step,
-/// `epoch`, `eval` where the recipe asks for one (for the weights, then for each average), `saved`.
+/// `times`, `epoch`, `eval` where the recipe asks for one (for the weights, then for each average), `saved`;
+/// and `times` once more at the end. Evaluations come before their epoch is reported, so what is reported
+/// is never taken back.
 pub trait Observer {
     /// The run begins or goes on.
     fn begin(&mut self, _: &Beginning) {}
@@ -102,6 +126,8 @@ pub trait Observer {
     fn eval(&mut self, _: &EvalEvent) {}
     /// The state has been saved.
     fn saved(&mut self, _: &SavedEvent) {}
+    /// Where the time of this sitting has gone so far.
+    fn times(&mut self, _: &Times) {}
 }
 
 /// Watches nothing.

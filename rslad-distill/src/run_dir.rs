@@ -8,17 +8,20 @@
 //! | `log.jsonl` | the log, by the binary |
 //! | `metrics.jsonl` | appended as events happen, cut back to the state on resume |
 //! | `best.safetensors` | when an evaluation beats all before it |
-//! | `state-*.safetensors`, `LATEST.json` | after every epoch, and when told to stop; the last two states are kept |
+//! | `state-*.safetensors`, `LATEST.json` | after every epoch, every ten minutes within one, and when told to stop; the last two states are kept |
 //! | `last.safetensors` | after the last epoch |
 //! | `best-ema`, `last-ema`, `best-swa`, `last-swa` | the same of the averages, where the recipe asks for them |
+//! | `events.out.tfevents.*` | by the binary, for TensorBoard |
+//! | `dump-*.safetensors` | when a loss or gradient is not finite: the step, to be replayed |
 
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;
-use rslad_models::durable;
+use rslad_models::{Error as ModelError, durable};
 use serde::Serialize;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// A run directory, held by this process alone.
 #[derive(Debug)]
@@ -35,6 +38,7 @@ impl RunDir {
     pub fn open(path: &Path, recipe: &Recipe) -> Result<Self> {
         std::fs::create_dir_all(path).map_err(|source| Error::Io { path: path.into(), source })?;
         let dir = Self { path: path.into(), _lock: lock(path)? };
+        dir.clear_partial()?;
         let file = dir.file("recipe.toml");
         let text = recipe.to_toml();
         match std::fs::read_to_string(&file) {
@@ -53,6 +57,31 @@ impl RunDir {
         Ok(dir)
     }
 
+    /// Removes what writes left behind that a crash cut short. Nobody else writes here: we hold the lock.
+    fn clear_partial(&self) -> Result<()> {
+        for name in self.names()?.iter().filter(|name| durable::is_partial(name)) {
+            self.remove(name)?;
+        }
+        Ok(())
+    }
+
+    /// The names of the files in it, sorted.
+    pub(crate) fn names(&self) -> Result<Vec<String>> {
+        let entries = std::fs::read_dir(&self.path)
+            .and_then(Iterator::collect::<std::io::Result<Vec<_>>>)
+            .map_err(|source| Error::Io { path: self.path.clone(), source })?;
+        let mut names: Vec<String> =
+            entries.into_iter().filter_map(|e| e.file_name().into_string().ok()).collect();
+        names.sort();
+        Ok(names)
+    }
+
+    /// Removes a file of it.
+    pub(crate) fn remove(&self, name: &str) -> Result<()> {
+        let path = self.file(name);
+        std::fs::remove_file(&path).map_err(|source| Error::Io { path, source })
+    }
+
     /// The directory.
     pub fn path(&self) -> &Path {
         &self.path
@@ -69,7 +98,7 @@ fn lock(directory: &Path) -> Result<File> {
     let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
     let failed = |source| Error::Io { path: path.clone(), source };
     let mut file = open.map_err(failed)?;
-    match file.try_lock() {
+    match patiently(|| file.try_lock()) {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let mut holder = String::new();
@@ -82,6 +111,20 @@ fn lock(directory: &Path) -> Result<File> {
     let holder = format!("process {} on {}\n", std::process::id(), host.trim());
     file.set_len(0).and_then(|()| file.write_all(holder.as_bytes())).map_err(failed)?;
     Ok(file)
+}
+
+/// Tries a lock for a fifth of a second: one that was just let go may still be held by the copy in a child
+/// process that has not come to its `exec`.
+fn patiently(
+    try_lock: impl Fn() -> std::result::Result<(), TryLockError>,
+) -> std::result::Result<(), TryLockError> {
+    for _ in 0..10 {
+        match try_lock() {
+            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(20)),
+            done => return done,
+        }
+    }
+    try_lock()
 }
 
 /// `metrics.jsonl`: one JSON object a line.
@@ -121,16 +164,18 @@ impl Metrics {
     pub(crate) fn append(&mut self, event: &impl Serialize) -> Result<()> {
         let mut line = serde_json::to_string(event).expect("events are plain data");
         line.push('\n');
-        self.file
-            .write_all(line.as_bytes())
-            .map_err(|source| Error::Io { path: self.path.clone(), source })?;
+        self.file.write_all(line.as_bytes()).map_err(|source| self.not_written(line.len(), source))?;
         self.length += line.len() as u64;
         Ok(())
     }
 
     /// Forces the lines to disk; returns the length of the file.
     pub(crate) fn sync(&mut self) -> Result<u64> {
-        self.file.sync_all().map_err(|source| Error::Io { path: self.path.clone(), source })?;
+        self.file.sync_all().map_err(|source| self.not_written(self.length as usize, source))?;
         Ok(self.length)
+    }
+
+    fn not_written(&self, bytes: usize, source: std::io::Error) -> Error {
+        ModelError::Write { path: self.path.clone(), bytes, source }.into()
     }
 }

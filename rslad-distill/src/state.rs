@@ -1,27 +1,33 @@
-//! What resume needs, in one safetensors file: weights, statistics, momentum, and the position.
+//! What resume needs, in one sealed safetensors file: weights, statistics, momentum, and the position.
 //!
 //! A state is written under a temporary name, synced, renamed; then `LATEST.json` names it with its
-//! hash. A crash at any point leaves a pointer to a whole state.
+//! hash. A crash at any point leaves a pointer to a whole state. Should that state be damaged later, or
+//! the pointer, the newest state whose seal is whole takes its place: the run goes on from there to the
+//! same bytes.
 
 use crate::averaging::Averages;
 use crate::error::{Error, Result};
 use crate::optim::Sgd;
 use crate::run_dir::RunDir;
 use candle_core::{Device, Tensor};
-use rslad_models::{Network, durable};
+use rslad_models::checkpoint::seal::{self, Seal};
+use rslad_models::{Error as ModelError, Network, durable};
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
 
-/// The version of the format that this build writes.
-const FORMAT: u32 = 1;
+/// The version of the format that this build writes. Version 1 had no seal.
+const FORMAT: u32 = 2;
+/// The metadata key of a state.
+const KEY: &str = "rslad-state";
 
 /// Where a run is, and what it has seen that its next events depend on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Position {
     pub(crate) format: u32,
+    #[serde(default)]
+    seal: String,
     /// The epoch of the next step, from 1; one past the last when the run is finished.
     pub(crate) epoch: u64,
     /// The steps of that epoch already done.
@@ -38,6 +44,9 @@ pub(crate) struct Position {
     pub(crate) averaged: BTreeMap<String, u64>,
     /// Sums over the images of the present epoch.
     pub(crate) sums: Sums,
+    /// The steps in a row, up to now, that were skipped because they were not finite.
+    #[serde(default)]
+    pub(crate) skipped: u64,
 }
 
 /// The evaluation that wrote `best.safetensors`.
@@ -74,6 +83,7 @@ impl Position {
     pub(crate) fn start() -> Self {
         Self {
             format: FORMAT,
+            seal: seal::OPEN.into(),
             epoch: 1,
             steps_done: 0,
             metrics: 0,
@@ -81,6 +91,7 @@ impl Position {
             best_averages: BTreeMap::new(),
             averaged: BTreeMap::new(),
             sums: Sums::default(),
+            skipped: 0,
         }
     }
 }
@@ -107,17 +118,28 @@ pub(crate) fn save(
         tensors.push((format!("optim.{parameter}"), velocity.clone()));
     }
     tensors.extend(averages.tensors());
-    let header = serde_json::to_string(position).expect("a position is plain data");
-    let header = HashMap::from([("rslad-state".to_string(), header)]);
+    let position = Position { format: FORMAT, seal: seal::OPEN.into(), ..position.clone() };
+    let header = serde_json::to_string(&position).expect("a position is plain data");
+    let header = HashMap::from([(KEY.to_string(), header)]);
     let bytes = safetensors::serialize(tensors, Some(header))
         .map_err(|e| Error::RunDir { path: dir.file(&name), message: e.to_string() })?;
+    let bytes = seal::close(bytes);
     durable::write(&dir.file(&name), &bytes)?;
-    let previous = latest(dir)?.map(|l| l.file);
     let latest = Latest { file: name.clone(), sha256: hex(&bytes) };
     let text = serde_json::to_string_pretty(&latest).expect("a pointer is plain data");
     durable::write(&dir.file("LATEST.json"), text.as_bytes())?;
-    remove_others(dir, &[Some(name.as_str()), previous.as_deref()])?;
+    remove_others(dir, &name)?;
     Ok(name)
+}
+
+/// Keeps a state and the one before it. What is newer is of a future that was damaged and is no more.
+fn remove_others(dir: &RunDir, name: &str) -> Result<()> {
+    let states = states(dir)?;
+    let previous = states.iter().rfind(|other| other.as_str() < name);
+    for other in states.iter().filter(|other| *other != name && Some(*other) != previous) {
+        dir.remove(other)?;
+    }
+    Ok(())
 }
 
 /// The name of a position's file; names sort as positions do.
@@ -125,24 +147,21 @@ pub(crate) fn file_name(position: &Position) -> String {
     format!("state-{:05}-{:06}.safetensors", position.epoch, position.steps_done)
 }
 
-/// Restores the newest state into a student; the position, the optimizer's past and the averages, or
-/// nothing when the directory holds no state.
+/// The state files of a directory, the oldest first.
+fn states(dir: &RunDir) -> Result<Vec<String>> {
+    Ok(dir.names()?.into_iter().filter(|name| name.starts_with("state-")).collect())
+}
+
+/// Restores the newest whole state into a student; the position, the optimizer's past and the averages,
+/// or nothing when the directory holds no state.
 pub(crate) fn resume(
     dir: &RunDir,
     student: &Network,
     sgd: Sgd,
     averages: Averages,
 ) -> Result<Option<(Position, Sgd, Averages)>> {
-    let Some(Latest { file, sha256 }) = latest(dir)? else { return Ok(None) };
-    let path = dir.file(&file);
-    let bytes = std::fs::read(&path).map_err(|source| Error::Io { path: path.clone(), source })?;
-    let damaged = |message: String| rslad_models::Error::Checkpoint { path: path.clone(), message };
-    if hex(&bytes) != sha256 {
-        return Err(damaged(
-            "is damaged: its SHA-256 is not the one in LATEST.json; start again in another --out".into(),
-        )
-        .into());
-    }
+    let Some((file, bytes)) = newest(dir)? else { return Ok(None) };
+    let damaged = |message: String| ModelError::Checkpoint { path: dir.file(&file), message };
     let position = position(&bytes).map_err(damaged)?;
     let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)?;
     let part = |prefix: &str| -> HashMap<String, Tensor> {
@@ -163,45 +182,60 @@ pub(crate) fn resume(
     Ok(Some((position, sgd.with_velocity(velocity), averages)))
 }
 
-fn position(bytes: &[u8]) -> std::result::Result<Position, String> {
-    let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| e.to_string())?;
-    let text =
-        header.metadata().as_ref().and_then(|m| m.get("rslad-state")).ok_or("is not a state of rslad")?;
-    let position: Position = serde_json::from_str(text).map_err(|e| format!("damaged position: {e}"))?;
-    match position.format {
-        FORMAT => Ok(position),
-        newer => Err(format!("has format {newer}, this build reads {FORMAT}; use a newer rslad")),
-    }
-}
-
-fn latest(dir: &RunDir) -> Result<Option<Latest>> {
-    let path = dir.file("LATEST.json");
-    match std::fs::read(&path) {
-        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|e| {
-            let message = format!("is damaged ({e}); start again in another --out");
-            rslad_models::Error::Checkpoint { path, message }.into()
-        }),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(Error::Io { path, source }),
-    }
-}
-
-fn remove_others(dir: &RunDir, keep: &[Option<&str>]) -> Result<()> {
-    let failed = |source| Error::Io { path: dir.path().into(), source };
-    for entry in std::fs::read_dir(dir.path()).map_err(failed)? {
-        let name = entry.map_err(failed)?.file_name();
-        let Some(name) = name.to_str() else { continue };
-        if name.starts_with("state-") && !keep.contains(&Some(name)) {
-            remove(&dir.file(name))?;
+/// The file to go on from: the one that `LATEST.json` names, or the newest whole one where that is
+/// damaged.
+fn newest(dir: &RunDir) -> Result<Option<(String, Vec<u8>)>> {
+    let problem = match latest(dir)? {
+        Ok(None) if states(dir)?.is_empty() => return Ok(None),
+        Ok(None) => "LATEST.json: no such file".to_string(),
+        Err(problem) => format!("LATEST.json: is damaged ({problem})"),
+        Ok(Some(Latest { file, sha256 })) => match std::fs::read(dir.file(&file)) {
+            Ok(bytes) if hex(&bytes) == sha256 => return Ok(Some((file, bytes))),
+            Ok(_) => format!("{file}: is damaged: its SHA-256 is not the one in LATEST.json"),
+            Err(e) => format!("{file}: cannot be read ({e})"),
+        },
+    };
+    let mut damaged: Vec<String> = Vec::new();
+    for file in states(dir)?.into_iter().rev() {
+        match std::fs::read(dir.file(&file)) {
+            Ok(bytes) if seal::check(&bytes) == Seal::Whole => {
+                tracing::warn!("{problem}; the run goes on from {file}");
+                damaged.iter().try_for_each(|name| dir.remove(name))?;
+                return Ok(Some((file, bytes)));
+            }
+            _ => damaged.push(file),
         }
     }
-    Ok(())
+    let message = format!("{problem}, and no other state here is whole; start again in another --out");
+    Err(ModelError::Checkpoint { path: dir.path().into(), message }.into())
 }
 
-fn remove(path: &Path) -> Result<()> {
-    std::fs::remove_file(path).map_err(|source| Error::Io { path: path.into(), source })
+fn position(bytes: &[u8]) -> std::result::Result<Position, String> {
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| e.to_string())?;
+    let text = header.metadata().as_ref().and_then(|m| m.get(KEY)).ok_or("is not a state of rslad")?;
+    let damaged = |e: serde_json::Error| format!("damaged position: {e}");
+    let value: serde_json::Value = serde_json::from_str(text).map_err(damaged)?;
+    match value["format"].as_u64() {
+        Some(newer) if newer > u64::from(FORMAT) => {
+            Err(format!("has format {newer}, this build reads up to {FORMAT}; use a newer rslad"))
+        }
+        _ => serde_json::from_value(value).map_err(damaged),
+    }
+}
+
+/// What `LATEST.json` says; the inner error is that it says nothing sensible.
+fn latest(dir: &RunDir) -> Result<std::result::Result<Option<Latest>, String>> {
+    let path = dir.file("LATEST.json");
+    match std::fs::read(&path) {
+        Ok(bytes) => Ok(serde_json::from_slice(&bytes).map(Some).map_err(|e| e.to_string())),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Ok(None)),
+        Err(source) => Err(Error::Io { path, source }),
+    }
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+#[cfg(test)]
+mod tests;

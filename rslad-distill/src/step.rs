@@ -9,10 +9,13 @@ use crate::error::{Error, Result};
 use crate::inner::{AttackMode, InnerConfig};
 use crate::method::{ForwardSpec, Forwards, Inner, Labels, Method, Over, Plan, Point, Progress, Terms, Who};
 use crate::pair::Pair;
+use crate::times::timed;
 use candle_core::{Tensor, Var};
 use rslad_attacks::{Ball, Draws, Problem, ascend};
 use rslad_models::randomness::Purpose;
 use rslad_models::{Classifier, Frozen, Network, Pass, Training};
+use std::cell::Cell;
+use std::time::Duration;
 
 /// The networks of a run.
 pub struct Players<'n> {
@@ -21,6 +24,14 @@ pub struct Players<'n> {
     frozen: Frozen,
     teacher: Option<&'n Frozen>,
     second_teacher: Option<&'n Frozen>,
+    spent: Spent,
+}
+
+/// The time of parts of a step, since it was last taken.
+#[derive(Debug, Default)]
+pub(crate) struct Spent {
+    pub(crate) inner_max: Cell<Duration>,
+    pub(crate) teacher: Cell<Duration>,
 }
 
 impl<'n> Players<'n> {
@@ -33,7 +44,13 @@ impl<'n> Players<'n> {
         teacher: Option<&'n Frozen>,
         second_teacher: Option<&'n Frozen>,
     ) -> Result<Self> {
-        Ok(Self { student, training: student.training(), frozen: student.freeze()?, teacher, second_teacher })
+        let (training, frozen) = (student.training(), student.freeze()?);
+        Ok(Self { student, training, frozen, teacher, second_teacher, spent: Spent::default() })
+    }
+
+    /// The time spent since the last call.
+    pub(crate) fn take_spent(&mut self) -> Spent {
+        std::mem::take(&mut self.spent)
     }
 
     fn frozen(&self, who: Who) -> Result<&dyn Classifier> {
@@ -214,8 +231,10 @@ impl Part<'_> {
                 let _span = tracing::debug_span!("inner_max").entered();
                 let problem = self.problem(config)?;
                 let mut search = config.ascent().search(&problem, Purpose::INNER_START, objective)?;
-                attacked(over, config.view, players, |f| {
-                    Ok(ascend(f, search.as_mut(), problem.ball(), self.input.ids)?)
+                timed(&players.spent.inner_max, || {
+                    attacked(over, config.view, players, |f| {
+                        Ok(ascend(f, search.as_mut(), problem.ball(), self.input.ids)?)
+                    })
                 })
             }
             (Inner::Ascend { .. }, None) => {
@@ -316,7 +335,11 @@ impl Part<'_> {
             (Who::Teacher, Point::Nat, Some(known)) => Ok(known.clone()),
             _ => {
                 let x = self.point(spec, x_adv)?;
-                Ok(players.frozen(spec.who)?.logits(&x)?.detach())
+                let logits = || Ok(players.frozen(spec.who)?.logits(&x)?.detach());
+                match spec.who {
+                    Who::Student | Who::FrozenStudent => logits(),
+                    Who::Teacher | Who::SecondTeacher => timed(&players.spent.teacher, logits),
+                }
             }
         }
     }

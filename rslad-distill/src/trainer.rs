@@ -2,15 +2,20 @@
 //! and continued, it ends with the same bytes.
 
 use crate::averaging::{Average, Averages};
+use crate::checks;
+use crate::dump;
 use crate::error::{Error, Result};
-use crate::method::{Labels, Method, Progress};
-use crate::observer::{Beginning, EpochEvent, EvalEvent, Event, Observer, SavedEvent, StepEvent};
+use crate::guard::{GuardConfig, Verdict, scaled};
+use crate::method::{Method, Progress};
+use crate::observer::{Beginning, EpochEvent, EvalEvent, Event, Observer, SavedEvent, StepEvent, Update};
 use crate::optim::{Sgd, global_norm};
-use crate::recipe::{DataConfig, Recipe, SelectBy, SelectOn};
+use crate::recipe::{Recipe, SelectBy, SelectOn};
 use crate::run_dir::{Metrics, RunDir};
 use crate::soft_labels::SoftLabels;
 use crate::state::{self, Best, Position, Sums};
-use crate::step::{Players, StepInput, judge, step};
+use crate::step::{Players, StepInput, StepOutput, judge, step};
+use crate::stoppable::Stoppable;
+use crate::times::Times;
 use candle_core::Tensor;
 use rslad_attacks::suite::Suite;
 use rslad_attacks::{Draws, Evaluation, Examples, evaluate};
@@ -19,6 +24,7 @@ use rslad_models::checkpoint::Provenance;
 use rslad_models::{Classifier, Frozen, Network};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 /// What a run learns from.
 pub struct Inputs {
@@ -47,7 +53,7 @@ pub enum Outcome {
 
 /// Trains the student of a recipe in its directory, from the beginning or from where it was stopped.
 ///
-/// `stop` is looked at after every step.
+/// `stop` is looked at after every step and during evaluations: the state is saved within a step.
 ///
 /// # Errors
 /// When data, teacher and student do not fit, a loss or gradient is not finite, or a file cannot be
@@ -59,7 +65,7 @@ pub fn train(
     observer: &mut dyn Observer,
     stop: &AtomicBool,
 ) -> Result<Outcome> {
-    check(recipe, inputs)?;
+    checks::fit(recipe, inputs)?;
     let student = Network::new(&recipe.student, recipe.seed)?;
     let fresh = Sgd::new(recipe.optim.momentum, recipe.optim.weight_decay);
     let averages = Averages::new(recipe.average.as_ref());
@@ -81,66 +87,14 @@ pub fn train(
         averages,
         metrics: Metrics::open(dir.file("metrics.jsonl"), position.metrics)?,
         position,
+        saved: Instant::now(),
+        times: Times::default(),
     };
     run.follow(observer, stop)
 }
 
-/// Whether data, teachers and student fit each other: what [`train`] looks at first, for callers that
-/// want to know before they make a directory.
-///
-/// # Errors
-/// When they differ in classes or channels, the images are too small, or the last batch of an epoch is.
-pub fn check(recipe: &Recipe, inputs: &Inputs) -> Result<()> {
-    let (classes, [channels, height, width]) = (inputs.train.n_classes(), inputs.train.shape());
-    let graph = recipe.student.graph()?;
-    let teachers = [("teacher", &inputs.teacher), ("second teacher", &inputs.second_teacher)];
-    let mut counts = vec![("data", classes), ("student", graph.n_classes())];
-    counts.extend(teachers.iter().filter_map(|(name, t)| Some((*name, t.as_ref()?.n_classes()))));
-    if counts.iter().any(|(_, n)| *n != classes) {
-        let list: Vec<String> = counts.iter().map(|(name, n)| format!("{name} {n}")).collect();
-        return Err(Error::Mismatch(format!(
-            "class counts differ: {}; set `student.classes`",
-            list.join(", ")
-        )));
-    }
-    if graph.in_channels() != channels {
-        let got = graph.in_channels();
-        return Err(Error::Mismatch(format!(
-            "`student.in_channels` is {got}, but the images of `{}` have {channels}",
-            recipe.data.set
-        )));
-    }
-    let unlabeled = inputs.train.n_unlabeled();
-    if unlabeled > 0 && recipe.method()?.plan().labels == Labels::Read {
-        return Err(Error::Mismatch(format!(
-            "method {} reads labels, but {unlabeled} images of `data.extra` have none; remove `[[data.extra]]`, or \
-             take a method that reads none, such as rslad",
-            recipe.method["name"].as_str().unwrap_or_default()
-        )));
-    }
-    batches_suffice(recipe, inputs.train.len())?;
-    graph.shapes(height, width)?;
-    let method = recipe.method["name"].as_str().unwrap_or_default();
-    match inputs.soft_labels.as_ref().and_then(|_| SoftLabels::refusal(method, &recipe.method().ok()?.plan()))
-    {
-        Some(refusal) => Err(Error::Mismatch(refusal)),
-        None => Ok(()),
-    }
-}
-
-/// No batch of an epoch, and no micro-batch of one, is a single image.
-fn batches_suffice(recipe: &Recipe, n: usize) -> Result<()> {
-    let DataConfig { batch, micro_batch, .. } = recipe.data;
-    let mut cuts = vec![("batch", n, batch)];
-    cuts.extend(micro_batch.map(|micro| ("micro_batch", batch, micro)));
-    cuts.extend(micro_batch.map(|micro| ("micro_batch", n % batch, micro)));
-    match cuts.into_iter().find(|(_, whole, part)| *part == 1 || whole % part == 1) {
-        Some((what, whole, part)) => Err(Error::Mismatch(format!(
-            "the last {what} of {whole} images in steps of {part} has one image, too few for batch statistics; change `data.{what}`"
-        ))),
-        None => Ok(()),
-    }
-}
+/// A state is saved at least this often, however long an epoch is: what a crash can cost.
+const SAVE_EVERY: Duration = Duration::from_secs(600);
 
 struct Run<'r> {
     recipe: &'r Recipe,
@@ -155,6 +109,8 @@ struct Run<'r> {
     averages: Averages,
     metrics: Metrics,
     position: Position,
+    saved: Instant,
+    times: Times,
 }
 
 impl Run<'_> {
@@ -165,30 +121,48 @@ impl Run<'_> {
             epoch: self.position.epoch,
             steps_done: self.position.steps_done,
         });
-        while self.position.epoch <= self.recipe.schedule.epochs {
-            let epoch = self.position.epoch;
-            let _span = tracing::info_span!("epoch", epoch).entered();
-            for batch in
-                self.loader.epoch(epoch).from_batch(self.position.steps_done as usize).prefetched(AHEAD)
-            {
-                self.step(&batch?, observer)?;
-                if stop.load(Ordering::Relaxed) {
-                    self.position.metrics = self.metrics.sync()?;
-                    self.save()?;
-                    return Ok(Outcome::Stopped);
-                }
+        let outcome = loop {
+            if self.position.epoch > self.recipe.schedule.epochs {
+                break Outcome::Finished;
             }
-            self.end_epoch(observer)?;
+            if self.epoch(observer, stop)? == Outcome::Stopped {
+                break Outcome::Stopped;
+            }
+        };
+        observer.times(&self.times);
+        Ok(outcome)
+    }
+
+    /// The rest of the present epoch.
+    fn epoch(&mut self, observer: &mut dyn Observer, stop: &AtomicBool) -> Result<Outcome> {
+        let epoch = self.position.epoch;
+        let _span = tracing::info_span!("epoch", epoch).entered();
+        let mut batches =
+            self.loader.epoch(epoch).from_batch(self.position.steps_done as usize).prefetched(AHEAD);
+        loop {
+            let clock = Instant::now();
+            let Some(batch) = batches.next() else { break };
+            self.times.data += clock.elapsed();
+            self.step(&batch?, observer)?;
+            let stopped = stop.load(Ordering::Relaxed);
+            if stopped || self.saved.elapsed() >= SAVE_EVERY {
+                self.save()?;
+            }
+            if stopped {
+                return Ok(Outcome::Stopped);
+            }
         }
-        Ok(Outcome::Finished)
+        self.end_epoch(observer, stop)
     }
 
     fn step(&mut self, batch: &Batch, observer: &mut dyn Observer) -> Result<()> {
         let (epoch, number) = (self.position.epoch, self.position.steps_done + 1);
+        let clock = Instant::now();
         let known = match (&self.inputs.soft_labels, &self.inputs.teacher) {
             (Some(soft_labels), Some(teacher)) => Some(soft_labels.logits(teacher, batch)?),
             _ => None,
         };
+        self.times.teacher += clock.elapsed();
         let input = StepInput {
             x: batch.x(),
             y: batch.y(),
@@ -197,72 +171,150 @@ impl Run<'_> {
             draws: Draws::Keyed { seed: self.recipe.seed, epoch },
             progress: Progress { epoch, epochs: self.recipe.schedule.epochs },
         };
+        let before = self.buffers()?;
+        let clock = Instant::now();
         let out = step(self.method.as_ref(), &self.recipe.step(), &mut self.players, &input)?;
+        self.times.add_step(clock.elapsed(), &self.players.take_spent(), batch.len());
 
-        let loss = out.terms.value()?;
-        let grad_norm = global_norm(&out.gradients)?;
-        for (what, value) in [("the loss", loss), ("the gradient", grad_norm)] {
-            if !value.is_finite() {
-                return Err(Error::NotFinite { what: what.into(), epoch, step: number });
-            }
-        }
+        let (loss, grad_norm) = (out.terms.value()?, global_norm(&out.gradients)?);
         let steps = self.loader.batches_per_epoch() as u64;
         let lr = self.recipe.schedule.lr(self.recipe.optim.lr, epoch, number, steps);
-        self.sgd.step(self.student.parameters(), &out.gradients, lr)?;
-        self.averages.after_step(self.student)?;
-
         let terms: BTreeMap<String, f64> =
             out.terms.means()?.into_iter().map(|(k, v)| (k.to_string(), v)).collect();
-        self.position.sums.add(batch.len() as f64, loss, &terms);
+        let update =
+            match GuardConfig::judge(self.recipe.guard.as_ref(), loss, grad_norm, self.position.skipped) {
+                Verdict::Take(factor) => {
+                    self.descend(out, factor, lr)?;
+                    self.position.sums.add(batch.len() as f64, loss, &terms);
+                    self.position.skipped = 0;
+                    if factor == 1.0 { Update::Taken } else { Update::Clipped }
+                }
+                Verdict::Skip => {
+                    self.restore(&before)?;
+                    self.position.skipped += 1;
+                    Update::Skipped
+                }
+                Verdict::Stop(what) => {
+                    self.restore(&before)?;
+                    let dump = dump::Step { epoch, step: number, lr, input: &input, out: &out };
+                    return Err(self.not_finite(what, &dump));
+                }
+            };
         self.position.steps_done = number;
-        self.emit(Event::Step(StepEvent { epoch, step: number, lr, loss, terms, grad_norm }), observer)
+        self.emit(
+            Event::Step(StepEvent { epoch, step: number, lr, loss, terms, grad_norm, update }),
+            observer,
+        )
     }
 
-    fn end_epoch(&mut self, observer: &mut dyn Observer) -> Result<()> {
+    fn descend(&mut self, out: StepOutput, factor: f64, lr: f64) -> Result<()> {
+        let gradients = scaled(out.gradients, factor)?;
+        let clock = Instant::now();
+        self.sgd.step(self.student.parameters(), &gradients, lr)?;
+        self.times.optimizer += clock.elapsed();
+        self.averages.after_step(self.student)
+    }
+
+    /// Copies of the running statistics, which the forwards of a step change.
+    fn buffers(&self) -> Result<Vec<Tensor>> {
+        let copies = self.student.params().buffers().map(|(_, buffer)| buffer.as_detached_tensor().copy());
+        Ok(copies.collect::<candle_core::Result<_>>()?)
+    }
+
+    fn restore(&self, buffers: &[Tensor]) -> Result<()> {
+        for ((_, buffer), before) in self.student.params().buffers().zip(buffers) {
+            buffer.set(before)?;
+        }
+        Ok(())
+    }
+
+    /// Writes a step down that is not finite; the error that it ends the run with.
+    fn not_finite(&mut self, what: &str, bad: &dump::Step<'_>) -> Error {
+        let path = self.dir.file(&dump::file_name(bad.epoch, bad.step));
+        if let Err(error) = dump::write(&path, self.recipe, self.student, bad) {
+            tracing::warn!("the step cannot be written down: {error}");
+        }
+        let (epoch, step, dump) = (bad.epoch, bad.step, path.display().to_string());
+        Error::NotFinite { what: what.into(), epoch, step, dump }
+    }
+
+    fn end_epoch(&mut self, observer: &mut dyn Observer, stop: &AtomicBool) -> Result<Outcome> {
         let (epoch, epochs) = (self.position.epoch, self.recipe.schedule.epochs);
-        let (loss, terms) = std::mem::take(&mut self.position.sums).means();
-        self.emit(Event::Epoch(EpochEvent { epoch, loss, terms }), observer)?;
+        let before = (self.position.clone(), self.averages.clone());
         self.averages.after_epoch(self.student, epoch)?;
-        if epoch % self.recipe.select.every == 0 || epoch == epochs {
-            self.evaluate(observer)?;
+        let evals = match epoch % self.recipe.select.every == 0 || epoch == epochs {
+            false => None,
+            true => {
+                let clock = Instant::now();
+                let evals = self.evaluate(stop)?;
+                self.times.evaluation += clock.elapsed();
+                if evals.is_none() {
+                    (self.position, self.averages) = before; // after the last step, before the evaluation
+                    self.save()?;
+                    return Ok(Outcome::Stopped);
+                }
+                evals
+            }
+        };
+        let (loss, terms) = std::mem::take(&mut self.position.sums).means();
+        observer.times(&self.times);
+        self.emit(Event::Epoch(EpochEvent { epoch, loss, terms }), observer)?;
+        for eval in evals.into_iter().flatten() {
+            self.emit(Event::Eval(eval), observer)?;
         }
         self.position.epoch += 1;
         self.position.steps_done = 0;
         let file = state::file_name(&self.position);
         self.emit(Event::Saved(SavedEvent { epoch, file }), observer)?;
-        self.position.metrics = self.metrics.sync()?;
-        self.save()
+        self.save()?;
+        let stopped = stop.load(Ordering::Relaxed) && epoch < epochs;
+        Ok(if stopped { Outcome::Stopped } else { Outcome::Finished })
     }
 
+    /// Saves what resume needs: the run goes on from here.
     fn save(&mut self) -> Result<()> {
+        let clock = Instant::now();
+        self.position.metrics = self.metrics.sync()?;
         state::save(self.dir, self.student, &self.sgd, &self.averages, &mut self.position)?;
+        self.times.saving += clock.elapsed();
+        self.saved = Instant::now();
         Ok(())
     }
 
-    /// Evaluates the student, and its averages beside it.
-    fn evaluate(&mut self, observer: &mut dyn Observer) -> Result<()> {
-        self.evaluate_one(None, self.student, observer)?;
+    /// Evaluates the student, and its averages beside it; nothing when told to stop meanwhile.
+    fn evaluate(&mut self, stop: &AtomicBool) -> Result<Option<Vec<EvalEvent>>> {
+        let mut events = Vec::new();
+        events.extend(self.evaluate_one(None, self.student, stop)?);
         let averages: Vec<Average> = self.averages.begun().cloned().collect();
         for average in averages {
+            if stop.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
             let images =
                 self.loader.epoch(self.position.epoch).map(|batch| Ok::<_, Error>(batch?.x().clone()));
             let network = average.network(self.student, images)?;
-            self.evaluate_one(Some(average.name()), &network, observer)?;
+            events.extend(self.evaluate_one(Some(average.name()), &network, stop)?);
         }
-        Ok(())
+        let all = 1 + self.averages.begun().count();
+        Ok((events.len() == all).then_some(events))
     }
 
-    /// Evaluates weights and keeps them if they are the best of their kind so far, or the last.
+    /// Evaluates weights and keeps them if they are the best of their kind so far, or the last; nothing
+    /// when told to stop meanwhile.
     fn evaluate_one(
         &mut self,
         average: Option<&'static str>,
         network: &Network,
-        observer: &mut dyn Observer,
-    ) -> Result<()> {
+        stop: &AtomicBool,
+    ) -> Result<Option<EvalEvent>> {
         let select = &self.recipe.select;
         let frozen = network.freeze()?;
-        let result =
-            evaluate_on(&frozen, &self.inputs.selection, &self.suite, select.eps, self.recipe.seed, &mut ())?;
+        let (f, data) = (Stoppable::new(&frozen, stop), &self.inputs.selection);
+        let result = evaluate_on(&f, data, &self.suite, select.eps, self.recipe.seed, &mut ());
+        if result.is_err() && stop.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let result = result?;
         let column = result.columns.last().ok_or_else(|| Error::Mismatch("a suite has columns".into()))?;
         let epoch = self.position.epoch;
         let now = Best {
@@ -292,7 +344,7 @@ impl Run<'_> {
         let (n, on) = (self.inputs.selection.len(), on_name(select.on));
         let Best { clean, robust, loss, .. } = now;
         let weights = average.unwrap_or("raw");
-        self.emit(Event::Eval(EvalEvent { epoch, weights, on, n, clean, robust, loss, best }), observer)
+        Ok(Some(EvalEvent { epoch, weights, on, n, clean, robust, loss, best }))
     }
 
     /// The method's mean loss on the images to select on, in eval mode: the same attack starts each time.
@@ -354,7 +406,7 @@ impl Sums {
     }
 
     fn means(self) -> (f64, BTreeMap<String, f64>) {
-        let mean = |sum: f64| sum / self.images;
+        let mean = |sum: f64| sum / self.images; // NaN where all steps were skipped
         (mean(self.loss), self.terms.into_iter().map(|(name, sum)| (name, mean(sum))).collect())
     }
 }

@@ -48,6 +48,16 @@ pub enum Error {
         /// The operating system's reason.
         source: std::io::Error,
     },
+    /// A file that cannot be written.
+    #[error("{path}: cannot write {bytes} bytes: {source}")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// How much was to be written.
+        bytes: usize,
+        /// The operating system's reason.
+        source: std::io::Error,
+    },
     /// An objective or a caller's classifier that failed.
     #[error("{0}")]
     Other(String),

@@ -183,6 +183,14 @@ impl Graph {
         self.nodes[0].channels
     }
 
+    /// Means and deviations of the normalization inside the model, if it has one.
+    pub fn normalization(&self) -> Option<(&[f32], &[f32])> {
+        self.nodes.iter().find_map(|node| match &node.op {
+            Op::Normalize { mean, std } => Some((mean.as_slice(), std.as_slice())),
+            _ => None,
+        })
+    }
+
     /// The number of classes K.
     pub fn n_classes(&self) -> usize {
         self.nodes[self.nodes.len() - 1].channels

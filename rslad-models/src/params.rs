@@ -34,6 +34,12 @@ impl ParamStore {
         named.filter(|(e, _)| e.kind == Kind::Parameter).map(|(e, v)| (e.name.as_str(), v))
     }
 
+    /// The running statistics and counters with their names, in order.
+    pub fn buffers(&self) -> impl Iterator<Item = (&str, &Var)> {
+        let named = self.entries.iter().zip(&self.vars);
+        named.filter(|(e, _)| e.kind != Kind::Parameter).map(|(e, v)| (e.name.as_str(), v))
+    }
+
     /// The tensor at a place of `entries`.
     pub(crate) fn var(&self, i: usize) -> &Var {
         &self.vars[i]

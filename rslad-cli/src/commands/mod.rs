@@ -2,8 +2,11 @@
 
 pub(crate) mod completions;
 pub(crate) mod data;
+pub(crate) mod doctor;
 pub(crate) mod eval;
 pub(crate) mod list;
 pub(crate) mod quickstart;
+pub(crate) mod replay;
 pub(crate) mod train;
+pub(crate) mod watch;
 pub(crate) mod weights;

@@ -5,17 +5,22 @@ use crate::exit::Ended;
 use crate::inputs::{self, Loaded};
 use crate::output::Output;
 use crate::progress::{Detail, Show, TrainingProgress};
-use crate::run_info::{RunInfo, Sitting};
+use crate::run_info::{Breakdown, RunInfo, Sitting};
 use crate::{interrupt, logging, say};
 use anyhow::{Result, anyhow};
+use rslad_distill::observer::{Beginning, EpochEvent, EvalEvent, SavedEvent, StepEvent};
 use rslad_distill::soft_labels::Asked;
+use rslad_distill::tensorboard::TensorBoard;
+use rslad_distill::times::Times;
 use rslad_distill::trainer::clean_accuracy;
-use rslad_distill::{Outcome, Recipe, RunDir, train};
+use rslad_distill::{Observer, Outcome, Recipe, RunDir, checks, train};
+use serde_json::json;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub(crate) fn run(args: &TrainArgs, quiet: bool) -> Result<()> {
+    let show = if args.json { Show::Json } else { Show::here(quiet) };
     let recipe = inputs::recipe(&args.recipe, &changes(args)?)?;
     if args.print {
         return Ok(say::result(recipe.to_toml().trim_end())?);
@@ -25,27 +30,93 @@ pub(crate) fn run(args: &TrainArgs, quiet: bool) -> Result<()> {
     if let Some(root) = &args.soft_labels {
         loaded.keep_soft_labels(&recipe, root, u64::from(args.soft_labels_limit) << 20)?;
     }
-    let show = Show::here(quiet);
     let stop = interrupt::flag(show)?;
     let _output = Output::open(out)?; // before anything is said or computed
-    warn(&loaded);
-    if show != Show::Nothing {
+    warn(&recipe, &loaded)?;
+    let talks = matches!(show, Show::Bar | Show::Lines);
+    if talks {
         introduce(&args.recipe, &recipe, &loaded, out)?;
     }
     let mut progress = TrainingProgress::new(show, "training", Detail::Epochs);
-    let outcome = follow(&recipe, &loaded, out, &mut progress, &stop)?;
+    let (outcome, times) = follow(&recipe, &loaded, out, &mut progress, &stop)?;
     drop(progress);
-    if let (Some(soft_labels), true) = (&loaded.inputs.soft_labels, show != Show::Nothing) {
-        let Asked { found, computed } = soft_labels.asked();
-        let total = (found + computed).max(1);
-        let share = 100.0 * found as f64 / total as f64;
-        let folder = soft_labels.folder().display();
-        say::note(format!("soft labels  {found} of {total} answers ({share:.1} %) were in {folder}"));
+    if talks {
+        if let Some(soft_labels) = &loaded.inputs.soft_labels {
+            let Asked { found, computed } = soft_labels.asked();
+            let total = (found + computed).max(1);
+            let share = 100.0 * found as f64 / total as f64;
+            let folder = soft_labels.folder().display();
+            say::note(format!("soft labels  {found} of {total} answers ({share:.1} %) were in {folder}"));
+        }
+        conclude(outcome, &times);
     }
-    if outcome == Outcome::AlreadyFinished && show != Show::Nothing {
-        say::note("already done: all epochs of this recipe are");
+    let weights = out.join("last.safetensors");
+    match show {
+        Show::Json => {
+            let times = Breakdown::from(&times);
+            say::result(json!({ "event": "done", "weights": weights, "times": times }))?;
+        }
+        _ => say::result(weights.display())?,
     }
-    Ok(say::result(out.join("last.safetensors").display())?)
+    Ok(())
+}
+
+/// Where the time went.
+fn conclude(outcome: Outcome, times: &Times) {
+    if outcome == Outcome::AlreadyFinished {
+        return say::note("already done: all epochs of this recipe are");
+    }
+    let (all, steps) = (times.in_steps(), times.steps.max(1) as u32);
+    let stage = |(name, time): (&str, Duration)| {
+        let share = 100.0 * time.as_secs_f64() / all.as_secs_f64().max(f64::MIN_POSITIVE);
+        format!("{} {} ({share:.0} %)", name.replace('_', " "), say::time(time / steps))
+    };
+    let stages: Vec<String> = times.stages().into_iter().map(stage).collect();
+    say::note(format!(
+        "time       {} steps at {:.0} images/s, {} a step: {}",
+        say::count(times.steps),
+        times.images_per_second(),
+        say::time(all / steps),
+        stages.join(", ")
+    ));
+    say::note(format!(
+        "           evaluations {}, saves {}",
+        say::time(times.evaluation),
+        say::time(times.saving)
+    ));
+}
+
+/// Everybody who watches a run.
+struct Watchers<'a> {
+    progress: &'a mut TrainingProgress,
+    board: TensorBoard,
+    times: Times,
+}
+
+impl Observer for Watchers<'_> {
+    fn begin(&mut self, e: &Beginning) {
+        self.progress.begin(e);
+        self.board.begin(e);
+    }
+    fn step(&mut self, e: &StepEvent) {
+        self.progress.step(e);
+        self.board.step(e);
+    }
+    fn epoch(&mut self, e: &EpochEvent) {
+        self.progress.epoch(e);
+        self.board.epoch(e);
+    }
+    fn eval(&mut self, e: &EvalEvent) {
+        self.progress.eval(e);
+        self.board.eval(e);
+    }
+    fn saved(&mut self, e: &SavedEvent) {
+        self.progress.saved(e);
+    }
+    fn times(&mut self, times: &Times) {
+        self.progress.times(times);
+        self.times = times.clone();
+    }
 }
 
 /// The recipe's keys that flags change, in the order in which they count.
@@ -61,7 +132,7 @@ fn changes(args: &TrainArgs) -> Result<Vec<(String, String)>> {
 }
 
 /// `[NAME=]FILE`, where a path may hold a `=` of its own.
-fn slot(teacher: &str) -> Result<(&str, &str), Ended> {
+pub(crate) fn slot(teacher: &str) -> Result<(&str, &str), Ended> {
     match teacher.split_once('=') {
         Some((slot @ ("teacher" | "second_teacher"), file)) => Ok((slot, file)),
         Some((slot, _)) if !slot.contains(['/', '.']) && !Path::new(teacher).exists() => {
@@ -77,8 +148,11 @@ fn toml_string(text: &str) -> String {
     toml::Value::String(text.into()).to_string()
 }
 
-/// A teacher of other data may be meant, but hardly ever is.
-fn warn(loaded: &Loaded) {
+/// What may be meant, but hardly ever is.
+fn warn(recipe: &Recipe, loaded: &Loaded) -> Result<()> {
+    for remark in checks::remarks(recipe, &loaded.inputs)? {
+        say::note(format!("warning: {remark}"));
+    }
     let teachers = [("teacher", &loaded.teacher), ("second teacher", &loaded.second_teacher)];
     for (name, teacher) in teachers {
         for remark in teacher.iter().flat_map(|teacher| &teacher.remarks) {
@@ -90,6 +164,7 @@ fn warn(loaded: &Loaded) {
             say::note(format!("warning: the {name} {strange}"));
         }
     }
+    Ok(())
 }
 
 fn introduce(name: &str, recipe: &Recipe, loaded: &Loaded, out: &Path) -> Result<()> {
@@ -108,12 +183,23 @@ fn introduce(name: &str, recipe: &Recipe, loaded: &Loaded, out: &Path) -> Result
         inputs.train.n_classes()
     ));
     let finished = out.join("last.safetensors").exists(); // then nobody waits for a large teacher
-    if let (Some(teacher), Some(frozen), false) = (&loaded.teacher, &inputs.teacher, finished) {
-        let clean = 100.0 * clean_accuracy(frozen, &inputs.selection)?;
+    let teachers = [
+        ("teacher", &loaded.teacher, &inputs.teacher),
+        ("2nd teacher", &loaded.second_teacher, &inputs.second_teacher),
+    ];
+    for (name, teacher, frozen) in teachers {
+        let (Some(teacher), Some(frozen), false) = (teacher, frozen, finished) else { continue };
+        let clean = clean_accuracy(frozen, &inputs.selection)?;
         let (arch, hash) = (&teacher.network.arch().arch, &teacher.sha256[..12]);
         say::note(format!(
-            "teacher    {arch} (sha256 {hash}), clean {clean:.1} % on the images to select on"
+            "{name:<10} {arch} (sha256 {hash}), clean {:.1} % on the images to select on",
+            100.0 * clean
         ));
+        if clean < 2.0 / inputs.train.n_classes() as f64 {
+            say::note(format!(
+                "warning: the {name} hardly beats chance; is it meant for these data, this order of classes, and unnormalized images?"
+            ));
+        }
     }
     say::note(format!("directory  {} (Ctrl-C is safe: run again to continue)\n", out.display()));
     Ok(())
@@ -156,7 +242,7 @@ pub(crate) fn follow(
     out: &Path,
     progress: &mut TrainingProgress,
     stop: &AtomicBool,
-) -> Result<Outcome> {
+) -> Result<(Outcome, Times)> {
     let _output = Output::open(out)?;
     let dir = RunDir::open(out, recipe)?;
     logging::also_to(out)?;
@@ -164,15 +250,21 @@ pub(crate) fn follow(
     let mut info = info(recipe, loaded).continued(&path);
     info.write(&path)?;
     let clock = Instant::now();
-    let outcome = train(recipe, &loaded.inputs, &dir, progress, stop);
+    let mut watchers = Watchers { progress, board: TensorBoard::new(out), times: Times::default() };
+    let outcome = train(recipe, &loaded.inputs, &dir, &mut watchers, stop);
+    let Watchers { board, times, .. } = watchers;
+    if let Err(error) = board.finish() {
+        tracing::warn!("the curves for TensorBoard are not whole: {error}");
+    }
     if let Some(sitting) = info.sittings.last_mut() {
         sitting.seconds = Some(clock.elapsed().as_secs_f64());
+        sitting.times = Some(Breakdown::from(&times));
         sitting.ended = Some(ending(&outcome).into());
     }
     let written = info.write(&path);
     match outcome? {
         Outcome::Stopped => Err(Ended::Interrupted.into()),
-        done => written.map(|()| done),
+        done => written.map(|()| (done, times)),
     }
 }
 

@@ -3,12 +3,20 @@
 
 mod bad_input;
 mod data;
+mod disk;
+mod doctor;
 mod eval;
+mod killed;
 mod list;
+mod memory;
 mod output;
 mod quickstart;
+mod replay;
+mod shown;
 mod signals;
 mod soft_labels;
 mod support;
+mod tensorboard;
 mod train;
+mod watch;
 mod weights;

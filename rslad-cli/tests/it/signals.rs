@@ -11,7 +11,7 @@ fn an_interrupted_run_continues_to_the_same_bytes() {
     let place = Place::new();
     place.train("undisturbed", &EPOCHS).ok();
     let mut stops = 0;
-    for signal in ["TERM", "INT"].iter().cycle() {
+    for signal in ["TERM", "INT", "USR1"].iter().cycle() {
         let metrics = place.at("run/metrics.jsonl");
         let before = lines(&metrics);
         let mut running = place.start(&train_args("run", &EPOCHS));
@@ -50,6 +50,22 @@ fn a_second_signal_ends_at_once() {
     let did = running.did_within(Duration::from_secs(5));
     assert_eq!(did.code, 130, "{did:?}");
     assert!(did.err.contains("once more ends at once"), "{}", did.err);
+}
+
+#[test]
+fn a_signal_within_an_evaluation_of_a_run_saves_within_a_step() {
+    let place = Place::new();
+    let column = "name = 'pgd'\nattack = 'pgd'\nsteps = 100000\nstep_size = 'eps/4'\nstart = 'uniform'\nclip_start = 'clip'\n";
+    std::fs::write(place.at("long.toml"), format!("name = 'long'\nabout = 'long'\n[[column]]\n{column}"))
+        .unwrap();
+    let long = ["--set", "schedule.epochs=1", "--set", "select.suite=long.toml"];
+    let running = place.start(&train_args("run", &long));
+    until(LONG, "the steps of the epoch", || lines(&place.at("run/metrics.jsonl")) == 2);
+    std::thread::sleep(Duration::from_millis(300));
+    running.signal("USR1");
+    let did = running.did_within(Duration::from_secs(10));
+    assert_eq!(did.code, 75, "{did:?}");
+    assert!(place.at("run/state-00001-000002.safetensors").exists(), "{:?}", place.tree());
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use assert_cmd::cargo::cargo_bin;
 use safetensors::SafeTensors;
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -108,7 +109,13 @@ impl Place {
 }
 
 pub fn train_args<'a>(dir: &'a str, more: &[&'a str]) -> Vec<&'a str> {
-    [&["train", "--recipe", RECIPE, "--set", "inner.steps=2"][..], &MICRO, more, &["--out", dir]].concat()
+    [
+        &["train", "--recipe", RECIPE, "--set", "inner.steps=2", "--set", "inner.step_size=eps/2"][..],
+        &MICRO,
+        more,
+        &["--out", dir],
+    ]
+    .concat()
 }
 
 fn collect(dir: &Path, prefix: &str, all: &mut Vec<String>) {
@@ -127,7 +134,19 @@ fn collect(dir: &Path, prefix: &str, all: &mut Vec<String>) {
 pub struct Running(Option<Child>);
 
 impl Running {
-    /// Sends a signal: `INT` or `TERM`.
+    /// Ends it at once, as `kill -9` does.
+    pub fn kill(mut self) {
+        let mut child = self.0.take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.0.as_ref().unwrap().id()
+    }
+
+    /// Sends a signal: `INT`, `TERM`, `USR1`.
     pub fn signal(&self, name: &str) {
         let id = self.0.as_ref().unwrap().id().to_string();
         assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
@@ -157,6 +176,11 @@ impl Drop for Running {
             let _ = child.wait();
         }
     }
+}
+
+/// Says that a test did not run, past the capture of its output.
+pub fn skipped(test: &str, why: &str) {
+    let _ = writeln!(std::io::stderr(), "{test} skipped: {why}");
 }
 
 /// Waits for something; panics after the limit.

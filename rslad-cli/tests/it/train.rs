@@ -25,7 +25,9 @@ fn a_run_directory_holds_what_is_documented() {
         "run/state-00002-000000.safetensors",
         "run/state-00003-000000.safetensors",
     ];
-    assert_eq!(place.tree(), files);
+    let (curves, others): (Vec<String>, Vec<String>) =
+        place.tree().into_iter().partition(|file| file.starts_with("run/events.out.tfevents."));
+    assert_eq!((others, curves.len()), (files.map(String::from).to_vec(), 1));
 
     let info = json(&place.at("run/run.json"));
     let hashes = ["data_sha256", "recipe_sha256", "second_teacher_sha256", "teacher_sha256"];
@@ -33,9 +35,13 @@ fn a_run_directory_holds_what_is_documented() {
         assert!(keys(&info).contains(key), "{key}");
     }
     let sitting = &info["sittings"][0];
-    assert_eq!(keys(sitting), ["command_line", "ended", "host", "seconds", "started"]);
+    assert_eq!(keys(sitting), ["command_line", "ended", "host", "seconds", "started", "times"]);
     assert_eq!(keys(&sitting["host"]), ["cores", "os", "processor", "threads"]);
     assert_eq!(sitting["ended"], "finished");
+    let (times, stages) = (&sitting["times"], ["data", "inner_max", "optimizer", "outer", "teacher"]);
+    assert_eq!(keys(&times["seconds_per_step"]), stages);
+    assert!(stages.iter().all(|s| times["seconds_per_step"][s].as_f64().unwrap() > 0.0), "{times}");
+    assert_eq!(times["steps"], 4);
 
     let metrics = std::fs::read_to_string(place.at("run/metrics.jsonl")).unwrap();
     let event = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["event"].clone();
@@ -136,16 +142,31 @@ fn a_loss_that_explodes_ends_with_its_own_code() {
 }
 
 #[test]
-fn a_damaged_state_is_a_checkpoint_error() {
+fn a_damaged_state_is_a_warning_and_two_are_a_checkpoint_error() {
     let place = Place::new();
     place.train("run", &EPOCHS).ok();
-    let state = place.at("run/state-00003-000000.safetensors");
-    let mut bytes = std::fs::read(&state).unwrap();
-    *bytes.last_mut().unwrap() ^= 1;
-    std::fs::write(&state, bytes).unwrap();
+    let last = std::fs::read(place.at("run/last.safetensors")).unwrap();
+    let damage = |name: &str| {
+        let path = place.at(name);
+        let mut bytes = std::fs::read(&path).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        std::fs::write(path, bytes).unwrap();
+    };
+    damage("run/state-00003-000000.safetensors");
+    let did = place.train("run", &EPOCHS).ok();
+    assert!(did.err.contains("state-00003-000000.safetensors: is damaged"), "{}", did.err);
+    assert!(did.err.contains("goes on from state-00002-000000.safetensors"), "{}", did.err);
+    assert!(std::fs::read(place.at("run/last.safetensors")).unwrap() == last);
+
+    damage("run/state-00003-000000.safetensors");
+    damage("run/state-00002-000000.safetensors");
     let did = place.train("run", &EPOCHS);
     assert_eq!(did.code, 4, "{did:?}");
-    assert!(did.err.contains("state-00003-000000.safetensors: is damaged"), "{}", did.err);
+    assert!(
+        did.err.contains("is damaged") && did.err.contains("no other state here is whole"),
+        "{}",
+        did.err
+    );
 }
 
 #[cfg(unix)]

@@ -6,6 +6,7 @@
 use crate::averaging::AverageConfig;
 use crate::awp::AwpConfig;
 use crate::error::{Error, Result};
+use crate::guard::GuardConfig;
 use crate::inner::InnerConfig;
 use crate::keys;
 use crate::method::{Method, Who};
@@ -60,6 +61,9 @@ pub struct Recipe {
     /// Averages of the weights, where they are wanted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub average: Option<AverageConfig>,
+    /// What becomes of steps that go wrong; without it they end the run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guard: Option<GuardConfig>,
     /// How the best checkpoint is chosen.
     pub select: SelectConfig,
 }
@@ -240,6 +244,7 @@ impl Recipe {
             .or_else(|| self.data.problem())
             .or_else(|| self.optim.problem())
             .or_else(|| self.average.as_ref().and_then(|average| average.problem(self.schedule.epochs)))
+            .or_else(|| self.guard.as_ref().and_then(GuardConfig::problem))
             .or_else(|| self.select.problem())
     }
 

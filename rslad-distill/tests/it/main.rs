@@ -12,6 +12,7 @@ mod labels;
 mod later_methods;
 mod losses_match_released_codes;
 mod micro_batches;
+mod not_finite;
 mod recipes;
 mod resume;
 mod same_bits;

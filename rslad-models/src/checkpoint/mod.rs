@@ -2,8 +2,9 @@
 //!
 //! Our own are one safetensors file with the state-dict names of the official PyTorch code. Its metadata
 //! holds one key, `rslad`, with JSON: format version, architecture and options (classes and normalization
-//! among them), and the provenance that the trainer gives. One key, because the metadata map has no order of
-//! its own and a file must have the same bytes for the same run.
+//! among them), a [`seal`], so that a damaged file is never loaded, and the provenance that the trainer
+//! gives. One key, because the metadata map has no order of its own and a file must have the same bytes for
+//! the same run.
 //!
 //! Other files are read by [`torch`] (what PyTorch saved) or as safetensors without our metadata; what
 //! they hold is a [`StateDict`]. Any file may be hostile: none makes the reader run code, recurse, or allocate
@@ -14,11 +15,14 @@ mod fault;
 mod kind;
 mod names;
 mod pickle;
+pub mod seal;
 pub mod torch;
 
 pub use fault::Fault;
 pub use kind::{Format, recognize};
 pub use names::{Remark, StateDict};
+
+use seal::Seal;
 
 use crate::arch::ArchSpec;
 use crate::durable;
@@ -33,14 +37,18 @@ use std::path::Path;
 /// What a checkpoint says of its making: recipe hash, epoch, selection rule and the like.
 pub type Provenance = BTreeMap<String, serde_json::Value>;
 
-/// The version of the format that this build writes.
-const FORMAT: u32 = 1;
+/// The version of the format that this build writes. Version 1 had no seal.
+const FORMAT: u32 = 2;
 /// No network here has nearly as many tensors; a file with more is not one of ours.
 const MOST_TENSORS: usize = 10_000;
+const DAMAGED: &str =
+    "is damaged: its contents are not those that were sealed; copy it again, or train again";
 
 #[derive(Serialize, Deserialize)]
 struct Metadata {
     format: u32,
+    #[serde(default)]
+    seal: String,
     model: ArchSpec,
     provenance: Provenance,
 }
@@ -65,13 +73,14 @@ pub fn write(
     state_dict: &[(String, Tensor)],
     provenance: &Provenance,
 ) -> Result<()> {
-    let metadata = Metadata { format: FORMAT, model: arch.clone(), provenance: provenance.clone() };
+    let (model, provenance) = (arch.clone(), provenance.clone());
+    let metadata = Metadata { format: FORMAT, seal: seal::OPEN.into(), model, provenance };
     let failed = |e: &dyn std::fmt::Display| Error::Checkpoint { path: path.into(), message: e.to_string() };
     let text = serde_json::to_string(&metadata).map_err(|e| failed(&e))?;
     let header = HashMap::from([("rslad".to_string(), text)]);
     let tensors = state_dict.iter().map(|(name, tensor)| (name.as_str(), tensor));
     let bytes = safetensors::serialize(tensors, Some(header)).map_err(|e| failed(&e))?;
-    durable::write(path, &bytes)
+    durable::write(path, &seal::close(bytes))
 }
 
 /// What a weight file holds.
@@ -124,6 +133,9 @@ pub fn parse(bytes: &[u8], origin: &Path) -> Result<Checkpoint> {
     }
     let failed = |message: String| Error::Checkpoint { path: origin.into(), message };
     let metadata = metadata(bytes).map_err(failed)?;
+    if metadata.format > 1 && seal::check(bytes) != Seal::Whole {
+        return Err(failed(DAMAGED.into()));
+    }
     let tensors = tensors(bytes).map_err(failed)?;
     Ok(Checkpoint { arch: metadata.model, tensors, provenance: metadata.provenance })
 }
@@ -158,11 +170,11 @@ fn metadata(bytes: &[u8]) -> std::result::Result<Metadata, String> {
     let value: serde_json::Value =
         serde_json::from_str(text).map_err(|e| format!("damaged metadata: {e}"))?;
     match value.get("format").and_then(serde_json::Value::as_u64) {
-        Some(v) if v == u64::from(FORMAT) => {}
+        Some(v) if (1..=u64::from(FORMAT)).contains(&v) => {}
         Some(v) if v > u64::from(FORMAT) => {
             return Err(format!("has format {v}, this build reads up to {FORMAT}; use a newer rslad"));
         }
-        other => return Err(format!("damaged metadata: `format` is {other:?}, expected {FORMAT}")),
+        other => return Err(format!("damaged metadata: `format` is {other:?}, expected 1 to {FORMAT}")),
     }
     serde_json::from_value(value).map_err(|e| format!("damaged metadata: {e}"))
 }
@@ -171,6 +183,9 @@ fn tensors(bytes: &[u8]) -> std::result::Result<HashMap<String, Tensor>, String>
     let n = header(bytes)?.tensors().len();
     if n > MOST_TENSORS {
         return Err(format!("has {n} tensors, expected at most {MOST_TENSORS}"));
+    }
+    if seal::check(bytes) == Seal::Broken {
+        return Err(DAMAGED.into());
     }
     candle_core::safetensors::load_buffer(bytes, &candle_core::Device::Cpu).map_err(|e| e.to_string())
 }

@@ -68,6 +68,11 @@ impl Frozen {
         Ok(frozen)
     }
 
+    /// What the network is.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
     /// Takes the network's present weights and statistics.
     ///
     /// # Errors

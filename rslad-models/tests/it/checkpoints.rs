@@ -3,6 +3,7 @@
 use crate::common::{scrambled, values};
 use candle_core::{DType, Device, Tensor};
 use rslad_models::checkpoint::{self, Provenance};
+use rslad_models::randomness::{Key, Purpose};
 use rslad_models::{ArchSpec, Error, Network};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -70,8 +71,8 @@ fn a_file_that_is_missing_says_so() {
 fn a_newer_format_asks_for_a_newer_build() {
     let (_guard, path) = saved();
     let tensors = checkpoint::read_tensors(&path).unwrap();
-    rewrite(&path, &tensors, Some(r#"{"format": 2, "what": "is new"}"#));
-    assert_refused(&path, &["has format 2, this build reads up to 1", "use a newer rslad"]);
+    rewrite(&path, &tensors, Some(r#"{"format": 3, "what": "is new"}"#));
+    assert_refused(&path, &["has format 3, this build reads up to 2", "use a newer rslad"]);
 }
 
 #[test]
@@ -91,7 +92,7 @@ fn metadata_that_is_missing_or_damaged_is_named() {
 #[test]
 fn tensors_that_do_not_fit_are_listed() {
     let (_guard, path) = saved();
-    let metadata = metadata_of(&path);
+    let metadata = metadata_of(&path).replace("\"format\":2", "\"format\":1").replace("seal", "unsealed");
     let mut tensors = checkpoint::read_tensors(&path).unwrap();
     tensors.remove("conv2.weight");
     tensors.insert("extra.bias".into(), Tensor::zeros(3, DType::F32, &Device::Cpu).unwrap());
@@ -161,4 +162,34 @@ fn a_write_that_fails_leaves_the_old_file() {
     assert!(error.contains("cannot write"), "{error}");
     assert_eq!(std::fs::read(&path).unwrap(), before);
     assert_eq!(std::fs::read_dir(guard.path()).unwrap().count(), 1, "no partial file stays behind");
+}
+
+#[test]
+fn every_flipped_bit_and_every_cut_is_noticed() {
+    let (_guard, path) = saved();
+    let bytes = std::fs::read(&path).unwrap();
+    let mut draws = Key::new(0, Purpose::named("damage")).stream(0);
+    let mut below = |n: usize| draws.below(n as u32) as usize;
+    let refused = |bytes: &[u8]| Network::from_bytes(bytes, &path).is_err();
+    assert!(!refused(&bytes));
+    for _ in 0..2_000 {
+        let (byte, bit) = (below(bytes.len()), below(8));
+        let mut damaged = bytes.clone();
+        damaged[byte] ^= 1 << bit;
+        assert!(refused(&damaged), "bit {bit} of byte {byte}");
+    }
+    for _ in 0..200 {
+        let end = below(bytes.len());
+        assert!(refused(&bytes[..end]), "cut at {end}");
+    }
+}
+
+#[test]
+fn a_damaged_weight_is_noticed_where_only_tensors_are_read() {
+    let (_guard, path) = saved();
+    let mut bytes = std::fs::read(&path).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let error = checkpoint::read_tensors(&path).unwrap_err().to_string();
+    assert!(error.contains("student.safetensors: is damaged"), "{error}");
 }

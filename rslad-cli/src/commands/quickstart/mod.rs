@@ -145,7 +145,7 @@ impl Demo<'_> {
         let dir = self.args.out.join(student.name);
         let clock = Instant::now();
         let mut progress = TrainingProgress::new(self.show, "training", Detail::Brief);
-        let outcome = train::follow(recipe, loaded, &dir, &mut progress, &self.stop)?;
+        let (outcome, _) = train::follow(recipe, loaded, &dir, &mut progress, &self.stop)?;
         drop(progress);
         let anew = outcome != Outcome::AlreadyFinished;
         self.worked |= anew;

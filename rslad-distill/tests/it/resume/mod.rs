@@ -1,7 +1,9 @@
 //! A run that is stopped or killed, and continued, ends with the bytes of one that was left alone; and
 //! what is not such a run is refused.
 
+mod damaged;
 mod files;
+mod killed;
 mod refused;
 mod stopped;
 
@@ -65,6 +67,19 @@ fn stopped() -> (Undisturbed, TempDir) {
     let (dir, mut log) = (tempfile::tempdir().unwrap(), Log::default());
     assert_eq!(sit(dir.path(), &whole, 4, &mut log), Outcome::Stopped);
     (whole, dir)
+}
+
+/// What two runs of one recipe have in common.
+const FILES: [&str; 5] =
+    ["recipe.toml", "metrics.jsonl", "best.safetensors", "last.safetensors", "LATEST.json"];
+
+#[track_caller]
+fn assert_same(what: &str, ours: &Path, undisturbed: &Path) {
+    let last = names(undisturbed).into_iter().rfind(|name| name.starts_with("state-")).expect("a state");
+    for name in FILES.into_iter().chain([last.as_str()]) {
+        let read = |dir: &Path| std::fs::read(dir.join(name)).expect(name);
+        assert!(read(ours) == read(undisturbed), "{what}: {name} differs");
+    }
 }
 
 fn names(dir: &Path) -> Vec<String> {

@@ -1,23 +1,14 @@
 //! Stopped after some steps, or killed in some event, and continued.
 
-use super::{names, sit, stopped, undisturbed};
+use super::{assert_same, names, sit, stopped, undisturbed};
 use crate::common::by_hand::stream;
 use crate::common::micro::{Log, micro, train_in};
 use rslad_distill::observer::{EpochEvent, EvalEvent, SavedEvent, StepEvent};
-use rslad_distill::{Observer, Outcome, Recipe};
+use rslad_distill::{Observer, Outcome, Recipe, RunDir, train};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use tempfile::TempDir;
-
-/// What two runs of one recipe have in common.
-const FILES: [&str; 6] = [
-    "recipe.toml",
-    "metrics.jsonl",
-    "best.safetensors",
-    "last.safetensors",
-    "LATEST.json",
-    "state-00005-000000.safetensors",
-];
 
 /// Methods that differ in what a step leaves behind: running statistics moved by the attack, a loss
 /// that changes with the epoch, no attack at all.
@@ -33,16 +24,6 @@ fn recipes() -> Vec<Recipe> {
             ("inner.start_std", "0.0"),
         ]),
     ]
-}
-
-fn contents(dir: &Path) -> Vec<(String, Vec<u8>)> {
-    FILES.iter().map(|name| (name.to_string(), std::fs::read(dir.join(name)).expect(name))).collect()
-}
-
-fn assert_same(what: &str, ours: &Path, undisturbed: &Path) {
-    for ((name, ours), (_, truth)) in contents(ours).iter().zip(contents(undisturbed)) {
-        assert!(*ours == truth, "{what}: {name} differs");
-    }
 }
 
 #[test]
@@ -84,6 +65,33 @@ fn a_run_stopped_after_every_step_ends_with_the_same_bytes() {
     }
     assert_eq!(sittings, 12);
     assert_same("one step a sitting", dir.path(), whole.dir.path());
+}
+
+#[test]
+fn a_run_stopped_at_random_times_evaluations_included_ends_with_the_same_bytes() {
+    let whole = undisturbed(micro(&[("select.every", "1"), ("inner.steps", "1")]));
+    let (dir, mut log, mut draws) = (tempfile::tempdir().unwrap(), Log::default(), stream("times", 0));
+    let mut sittings = 0;
+    loop {
+        let stop = AtomicBool::new(false);
+        let held = RunDir::open(dir.path(), &whole.recipe).unwrap();
+        let wait = Duration::from_micros(u64::from(draws.below(20_000)));
+        let outcome = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(wait);
+                stop.store(true, Ordering::Relaxed);
+            });
+            train(&whole.recipe, &whole.inputs, &held, &mut log, &stop).unwrap()
+        });
+        sittings += 1;
+        match outcome {
+            Outcome::Stopped => {}
+            outcome => break assert_eq!(outcome, Outcome::Finished),
+        }
+    }
+    assert_same(&format!("{sittings} sittings"), dir.path(), whole.dir.path());
+    log.beginnings.truncate(1);
+    assert_eq!(log, whole.log, "no event is told twice");
 }
 
 /// Dies in the n-th event of whatever kind: what is on disk then is what a kill leaves.

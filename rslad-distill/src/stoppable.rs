@@ -1,0 +1,41 @@
+//! A classifier that refuses to go on once it is told to stop.
+
+use candle_core::Tensor;
+use rslad_models::{Classifier, Error, Gradient, Objective, Result};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Passes images on until the flag is raised, then fails: an attack of minutes ends within one pass.
+pub struct Stoppable<'a> {
+    f: &'a dyn Classifier,
+    stop: &'a AtomicBool,
+}
+
+impl<'a> Stoppable<'a> {
+    /// A classifier that `stop` ends.
+    pub fn new(f: &'a dyn Classifier, stop: &'a AtomicBool) -> Self {
+        Self { f, stop }
+    }
+
+    fn check(&self) -> Result<()> {
+        match self.stop.load(Ordering::Relaxed) {
+            true => Err(Error::Other("told to stop".into())),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Classifier for Stoppable<'_> {
+    fn n_classes(&self) -> usize {
+        self.f.n_classes()
+    }
+
+    fn logits(&self, x: &Tensor) -> Result<Tensor> {
+        self.check()?;
+        self.f.logits(x)
+    }
+
+    fn gradient(&self, x: &Tensor, objective: &dyn Objective) -> Result<Gradient> {
+        self.check()?;
+        self.f.gradient(x, objective)
+    }
+}
