@@ -84,18 +84,41 @@ impl Case {
         off.map(|(a, b)| cosine(a, b)).collect()
     }
 
-    /// Gradient norms of all parameters, in the order of the official state dict.
-    pub fn assert_parameter_gradients(&self, gradients: &[Tensor], tolerance: f64) {
+    /// Gradient norms of all parameters, in the order of the official state dict; within 5e-3 suffices
+    /// while there are ReLUs that rounding may flip.
+    pub fn assert_parameter_gradients(
+        &self,
+        gradients: &[Tensor],
+        tolerance: f64,
+        undecided_relus: impl FnOnce() -> usize,
+    ) {
+        let (error, name) = self.worst_parameter_gradient(gradients);
+        if error >= tolerance {
+            let undecided = undecided_relus();
+            assert!(
+                undecided > 0 && error < 5e-3,
+                "{} gradient of {name}: error {error:e}, {undecided} undecided ReLUs",
+                self.name
+            );
+        }
+    }
+
+    fn worst_parameter_gradient(&self, gradients: &[Tensor]) -> (f64, String) {
         let stats = self.truth("train/param_grad_stats64"); // [P, 4]: norm, sum, first, last
         let largest = stats.chunks(4).fold(0.0, |m: f64, s| m.max(s[0]));
         let mut ours = self.network.parameters().map(|(name, _)| name).zip(gradients);
+        let mut worst = (0.0, String::new());
         for (name, expected) in self.used("param_names").zip(stats.chunks(4)).filter_map(used) {
             let (our_name, gradient) = ours.next().unwrap();
             assert_eq!(our_name, name);
             let error = (norm(&values(gradient)) - expected[0]).abs() / (expected[0] + 1e-3 * largest);
-            assert!(error < tolerance, "{} gradient of {name}: error {error:e}", self.name);
+            assert!(error.is_finite(), "{} gradient of {name}", self.name);
+            if error > worst.0 {
+                worst = (error, name);
+            }
         }
         assert!(ours.next().is_none());
+        worst
     }
 
     /// Running statistics after one train-mode forward.
