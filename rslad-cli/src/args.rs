@@ -21,6 +21,9 @@ pub(crate) struct Cli {
     /// Print results only, no progress
     #[arg(short, long, global = true, help_heading = GLOBAL)]
     pub(crate) quiet: bool,
+    /// Threads of numeric work; all processors by default, and no result depends on it
+    #[arg(long, global = true, value_name = "N", help_heading = GLOBAL)]
+    pub(crate) threads: Option<std::num::NonZeroUsize>,
     /// Log more to standard error (-v: stages, -vv: details); RUST_LOG overrides
     #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = GLOBAL)]
     pub(crate) verbose: u8,
@@ -44,7 +47,8 @@ const START_AND_CODES: &str = concat!(
     "
 
 Results go to standard output, progress and warnings to standard error: a bar with the time
-left on a terminal, a line every 30 s elsewhere. NO_COLOR and RAYON_NUM_THREADS are honored.
+left on a terminal, a line every 30 s elsewhere. NO_COLOR, RSLAD_THREADS and RSLAD_EXEC are
+honored.
 
 Ctrl-C (or SIGTERM, SIGUSR1) saves and stops; the same command run again continues. A second
 one ends at once.
@@ -98,6 +102,9 @@ pub(crate) enum Command {
     List(ListArgs),
     /// Write a completion script for a shell to standard output
     Completions(CompletionsArgs),
+    /// Time one thing in this process; prints one line of JSON
+    #[command(hide = true)]
+    Bench(BenchArgs),
 }
 
 impl Command {
@@ -484,5 +491,50 @@ fn device(text: &str) -> Result<String, String> {
             Err("this build has no CUDA support; write cpu".into())
         }
         _ => Err("expected cpu".into()),
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    /// The architecture
+    #[arg(long, value_name = "NAME")]
+    pub(crate) arch: String,
+    /// Options that differ from the published ones, as TOML
+    #[arg(long, value_name = "TOML", default_value = "")]
+    pub(crate) options: String,
+    /// What is timed
+    #[arg(long, value_enum)]
+    pub(crate) item: BenchItem,
+    /// Images
+    #[arg(long, value_name = "N", default_value_t = 32)]
+    pub(crate) batch: usize,
+    /// Their height and width
+    #[arg(long, value_name = "PIXELS", default_value_t = 32)]
+    pub(crate) side: usize,
+    /// Runs, of which the median counts; one more warms up
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub(crate) runs: usize,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum BenchItem {
+    /// Logits in eval mode
+    Forward,
+    /// Logits and the gradient by the images, in eval mode
+    Gradient,
+    /// Forward, backward and update in train mode
+    Train,
+    /// A step of RSLAD with a teacher too small to count
+    Step,
+}
+
+impl BenchItem {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Forward => "forward",
+            Self::Gradient => "gradient",
+            Self::Train => "train",
+            Self::Step => "step",
+        }
     }
 }

@@ -23,11 +23,15 @@ mod weight_files;
 
 use args::{Cli, Command};
 use clap::Parser;
+use rslad_models::Engine;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     logging::start(cli.verbose);
+    if let Some(threads) = cli.threads.or_else(|| Some(Engine::from_environment().ok()?.threads)) {
+        Engine::set_threads(threads);
+    }
     let command = cli.command.unwrap_or_else(Command::quickstart);
     let result = match command {
         Command::Quickstart(args) => commands::quickstart::run(&args, cli.quiet),
@@ -40,6 +44,7 @@ fn main() -> ExitCode {
         Command::Data(args) => commands::data::run(&args, cli.quiet),
         Command::List(args) => commands::list::run(&args),
         Command::Completions(args) => commands::completions::run(&args),
+        Command::Bench(args) => commands::bench::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

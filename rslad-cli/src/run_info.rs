@@ -92,7 +92,7 @@ impl Host {
         Self {
             processor: model.unwrap_or(std::env::consts::ARCH).into(),
             cores: cores(),
-            threads: candle_core::utils::get_num_threads(),
+            threads: rslad_models::Engine::from_environment().map_or(1, |engine| engine.threads.get()),
             os: std::env::consts::OS.into(),
         }
     }

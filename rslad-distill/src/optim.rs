@@ -1,7 +1,8 @@
 //! Stochastic gradient descent with momentum and weight decay, as PyTorch's.
 
 use crate::error::Result;
-use candle_core::{DType, Tensor, Var};
+use candle_core::{Tensor, Var};
+use rslad_models::exec::{Descent, sum_of_squares};
 
 /// SGD: `g = grad + weight_decay w; v = momentum v + g (v = g at first); w = w - lr v`.
 ///
@@ -33,19 +34,13 @@ impl Sgd {
         gradients: &[Tensor],
         lr: f64,
     ) -> Result<()> {
-        let mut velocity = Vec::with_capacity(gradients.len());
+        let descent = Descent { lr, momentum: self.momentum, weight_decay: self.weight_decay };
         for (i, ((_, w), grad)) in parameters.zip(gradients).enumerate() {
-            // candle's gradients may hold on to the graph they came from; a velocity that did would keep
-            // the activations of every step so far.
-            let g = (grad.detach() + (w.as_detached_tensor() * self.weight_decay)?)?;
-            let v = match self.velocity.get(i) {
-                Some(v) => ((v * self.momentum)? + g)?,
-                None => g,
-            };
-            w.set(&(w.as_detached_tensor() - (&v * lr)?)?)?;
-            velocity.push(v);
+            if i == self.velocity.len() {
+                self.velocity.push(w.as_detached_tensor().zeros_like()?);
+            }
+            descent.step(w, &self.velocity[i], grad)?;
         }
-        self.velocity = velocity;
         Ok(())
     }
 
@@ -54,7 +49,7 @@ impl Sgd {
         &self.velocity
     }
 
-    /// The optimizer with this past.
+    /// The optimizer with this past, which the next step changes in place.
     pub fn with_velocity(self, velocity: Vec<Tensor>) -> Self {
         Self { velocity, ..self }
     }
@@ -65,15 +60,14 @@ impl Sgd {
 /// # Errors
 /// When a tensor operation fails.
 pub fn global_norm<'a>(tensors: impl IntoIterator<Item = &'a Tensor>) -> Result<f64> {
-    let square = |t: &Tensor| Ok(t.to_dtype(DType::F64)?.sqr()?.sum_all()?.to_scalar::<f64>()?);
-    let squares = tensors.into_iter().map(square).collect::<Result<Vec<f64>>>()?;
+    let squares = tensors.into_iter().map(|t| Ok(sum_of_squares(t)?)).collect::<Result<Vec<f64>>>()?;
     Ok(squares.iter().sum::<f64>().sqrt())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::Device;
+    use candle_core::{DType, Device};
     use proptest::prelude::*;
     use rslad_models::{ArchSpec, Network};
 

@@ -40,6 +40,20 @@ pub trait Classifier: Send + Sync {
         let logits = self.logits(x.as_tensor())?; // [N, K]
         pull_back(&x, &logits, objective)
     }
+
+    /// Several objectives at `x` and their gradients: what attacks on every class need.
+    ///
+    /// The provided method asks [`Classifier::gradient`] for each; executors that can go back several
+    /// times after one forward override it.
+    ///
+    /// # Shapes
+    /// As [`Classifier::gradient`]; one answer for each objective, in order.
+    ///
+    /// # Errors
+    /// As [`Classifier::gradient`].
+    fn gradients(&self, x: &Tensor, objectives: &[&dyn Objective]) -> Result<Vec<Gradient>> {
+        objectives.iter().map(|objective| self.gradient(x, *objective)).collect()
+    }
 }
 
 /// The gradient of an objective through logits that candle's autograd connects to `x`.

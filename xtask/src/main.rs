@@ -4,6 +4,7 @@
 //! builds in seconds, so that asking for a check never waits for the code that is checked.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod ci;
 mod recipes;
 mod tidy;
@@ -21,6 +22,7 @@ usage: cargo xtask COMMAND
   tidy           the invariants a script can check: arrows, pins, unsafe, links, file sizes
   tidy --tests   how many tests each crate has; red where it is none (builds the tests)
   recipes        write the recipes that are composed of parts; tidy compares them
+  bench          times, alone or in turn with PyTorch or another revision; `bench --help` says more
   help           this text
 ";
 
@@ -35,6 +37,12 @@ fn main() -> ExitCode {
         ["tidy"] => root().and_then(|root| tidy::run(&root)),
         ["recipes"] => root().and_then(|root| recipes::write(&root)),
         ["tidy", "--tests"] => root().and_then(|root| tidy::test_count::run(&root)),
+        ["bench", "--help" | "-h"] => {
+            print!("{}", bench::HELP);
+            Ok(())
+        }
+        ["bench", options @ ..] => bench::Options::parse(options)
+            .and_then(|options| root().and_then(|root| bench::run(&root, &options))),
         [] | ["help" | "--help" | "-h"] => {
             print!("{HELP}");
             Ok(())

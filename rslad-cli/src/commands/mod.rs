@@ -1,5 +1,6 @@
 //! One file a command: read the arguments, call the libraries, print.
 
+pub(crate) mod bench;
 pub(crate) mod completions;
 pub(crate) mod data;
 pub(crate) mod doctor;

@@ -302,7 +302,12 @@ impl<'g> Comparison<'g> {
         let weights: Vec<Tensor> = self.student.parameters().map(|(_, v)| v.as_detached_tensor()).collect();
         self.scalar("wnorm64", s, global_norm(&weights).unwrap(), 5e-3);
         let moved = values(&(&out.x_adv - x).unwrap());
-        self.scalar("pert64", s, moved.iter().map(|v| v.abs()).sum::<f64>() / moved.len() as f64, 1e-2);
+        self.scalar(
+            "pert64",
+            s,
+            moved.iter().map(|v| v.abs()).sum::<f64>() / moved.len() as f64,
+            t.steps_4_20,
+        );
         self.scalar("rm64", s, self.norm_of("bn3.running_mean"), t.running_mean);
         if s == 1 {
             self.compare_first_step(out);

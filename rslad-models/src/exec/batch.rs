@@ -1,18 +1,18 @@
 //! A program in train mode on a whole batch: batch statistics on the way forward, gradients of
 //! parameters and images on the way back.
 //!
-//! Chunks of images go through the steps between two batch normalizations by themselves; at each
-//! normalization all chunks meet. Chunks depend on the size of the batch alone, and what they bring is
-//! put together in their order, so the number of threads changes no bit.
+//! Threads take some images each through the steps between two batch normalizations; at each
+//! normalization they meet. What an image brings to the statistics is put together in the order of the
+//! images, so neither the number of threads nor how images were shared out changes a bit.
 
 use super::backward::Move;
 use super::engine::Threads;
-use super::plan::{Buffers, Hold, Plan};
+use super::plan::{Buffers, Hold, Part, Plan};
 use super::program::{Kind, Program, Step};
 use super::runner::{BatchFactors, Runner};
 use super::weights::Weights;
 use crate::graph::Graph;
-use crate::kernels::conv::{WeightSums, weight_gradient};
+use crate::kernels::conv::{Share, Sweep, Tiles, WeightSums, tile_gradient, tile_parts, weight_gradient};
 use crate::kernels::{Isa, Layout, batch_norm, depthwise};
 use std::sync::Arc;
 
@@ -30,16 +30,11 @@ pub(super) struct Batch {
     weights: Arc<Weights>,
     threads: Threads,
     factors: Vec<Option<BatchFactors>>, // of each step
-    chunks: Vec<Chunk>,
-    classes: usize,
-}
-
-/// Some of the images.
-struct Chunk {
     images: usize,
     values: Buffers,
     gradients: Option<Buffers>,
     sums: Vec<f32>, // of each image: two rows of a normalization's channels
+    classes: usize,
 }
 
 /// Scale and shift of a batch normalization, as trained.
@@ -63,11 +58,9 @@ pub(super) struct EntryGradient {
     pub(super) values: Vec<f32>,
 }
 
-/// Images of a chunk, by the size of the batch alone: enough chunks for some threads, and chunks large
-/// enough to use each weight more than once.
-fn chunk_size(n: usize) -> usize {
-    n.div_ceil(8).min(16)
-}
+/// Most images that a thread takes at a time: enough to use each weight more than once, few enough to
+/// share out evenly.
+const PART: usize = 16;
 
 impl Machine<'_> {
     /// Runs images `[n, C, H, W]` forward; `trained` gives the numbers of a normalization's node.
@@ -81,17 +74,13 @@ impl Machine<'_> {
         hold: Hold,
         trained: &[Option<Trained>],
     ) -> (Batch, Vec<Moments>) {
-        let per_chunk = chunk_size(n);
-        let chunk = |first: usize| Chunk {
-            images: per_chunk.min(n - first),
-            values: plan.buffers(hold, per_chunk),
-            gradients: None,
-            sums: Vec::new(),
-        };
         let mut batch = Batch {
             threads: threads.for_work(n as u64 * plan.multiply_adds),
             factors: vec![None; self.program.steps.len()],
-            chunks: (0..n).step_by(per_chunk).map(chunk).collect(),
+            images: n,
+            values: plan.buffers(hold, n),
+            gradients: None,
+            sums: Vec::new(),
             classes: self.graph.n_classes(),
             plan,
             weights,
@@ -113,7 +102,12 @@ impl Machine<'_> {
 }
 
 impl Batch {
-    /// Runs some steps on every chunk, and gathers the moments for the normalization that follows.
+    /// Images of a part.
+    fn per_part(&self) -> usize {
+        self.images.div_ceil(self.threads.count()).min(PART)
+    }
+
+    /// Runs some steps on all images, and gathers the moments for the normalization that follows.
     fn advance(
         &mut self,
         machine: &Machine<'_>,
@@ -121,22 +115,22 @@ impl Batch {
         images: &[f32],
         pixels: usize,
     ) {
-        let Self { plan, weights, threads, factors, chunks, .. } = self;
+        let per_part = self.per_part();
+        let Self { plan, weights, threads, factors, values, sums, images: n, .. } = self;
         let runner = Runner { isa: machine.isa, program: machine.program, plan, weights, batch: factors };
-        let per_chunk = chunks[0].images;
-        threads.each(chunks, |i, chunk| {
+        let norm = machine.program.steps.get(steps.end).map(|norm| (norm.source, &plan.layouts[norm.source]));
+        let row = norm.map_or(0, |(_, layout)| 2 * layout.stride());
+        let mut parts = with_sums(values.parts(*n, per_part), sums, row);
+        threads.each(&mut parts, |i, (values, sums)| {
             if steps.start == 0 {
-                let first = i * per_chunk * pixels;
-                runner.import(&images[first..first + chunk.images * pixels], &mut chunk.values);
+                let first = i * per_part * pixels;
+                runner.import(&images[first..first + values.images * pixels], values);
             }
-            runner.forward(steps.clone(), chunk.images, &mut chunk.values);
-            let Some(Step { kind: Kind::Norm(_), source, .. }) = machine.program.steps.get(steps.end) else {
-                return;
-            };
-            let layout = &plan.layouts[*source];
-            chunk.sums.resize(chunk.images * 2 * layout.stride(), 0.0);
-            let x = runner.tensor(&chunk.values, *source);
-            batch_norm::moments(machine.isa, layout, chunk.images, x, &mut chunk.sums);
+            runner.forward(steps.clone(), values);
+            if let Some((source, layout)) = norm {
+                let x = values.tensor(plan, source);
+                batch_norm::moments(machine.isa, layout, values.images, x, sums);
+            }
         });
     }
 
@@ -146,8 +140,7 @@ impl Batch {
             unreachable!("moments belong to a normalization")
         };
         let layout = &self.plan.layouts[source];
-        let n: usize = self.chunks.iter().map(|c| c.images).sum();
-        let (images, pixels) = (n as f64, layout.pixels() as f64);
+        let (images, pixels) = (self.images as f64, layout.pixels() as f64);
         let [means, squares] = self.totals(layout, |mean, square| [mean, square]);
         let mean: Vec<f64> = means.iter().map(|sum| sum / images).collect();
         let mut spread = vec![0.0; mean.len()];
@@ -156,15 +149,14 @@ impl Batch {
                 *spread += (f64::from(rows[c]) - mean[c]).powi(2);
             }
         }
-        let count = n * layout.pixels();
+        let count = self.images * layout.pixels();
         let squared = squares.iter().zip(&spread).map(|(square, spread)| square + pixels * spread);
         Moments { node, variance: squared.map(|m2| m2 / count as f64).collect(), mean, count }
     }
 
     /// The two rows of sums of every image, in order.
     fn rows_of_sums(&self, layout: &Layout) -> impl Iterator<Item = &[f32]> {
-        let width = 2 * layout.stride();
-        self.chunks.iter().flat_map(move |c| c.sums[..c.images * width].chunks_exact(width))
+        self.sums.chunks_exact(2 * layout.stride()).take(self.images)
     }
 
     /// Sums over the images of what `terms` makes of an image's two sums, per channel.
@@ -181,12 +173,11 @@ impl Batch {
     }
 
     /// The logits, `[n, K]`.
-    pub(super) fn logits(&self, machine: &Machine<'_>) -> Vec<f32> {
-        let runner = self.runner(machine);
-        let n: usize = self.chunks.iter().map(|c| c.images).sum();
-        let mut logits = vec![0.0; n * self.classes];
-        let rows = logits.chunks_mut(self.chunks[0].images * self.classes);
-        self.chunks.iter().zip(rows).for_each(|(chunk, rows)| runner.logits(&chunk.values, rows));
+    pub(super) fn logits(&mut self, machine: &Machine<'_>) -> Vec<f32> {
+        let mut logits = vec![0.0; self.images * self.classes];
+        let Self { plan, weights, factors, values, images, .. } = self;
+        let runner = Runner { isa: machine.isa, program: machine.program, plan, weights, batch: factors };
+        runner.logits(&values.whole(*images), &mut logits);
         logits
     }
 
@@ -206,14 +197,12 @@ impl Batch {
     /// The gradient of the images, `[n, C, H, W]`, given that of the logits.
     pub(super) fn image_gradient(mut self, machine: &Machine<'_>, dlogits: &[f32]) -> Vec<f32> {
         self.back(machine, dlogits, &vec![true; machine.program.values.len()], None);
-        let runner = self.runner(machine);
         let image = self.plan.layouts[0].channels * self.plan.layouts[0].pixels();
-        let n: usize = self.chunks.iter().map(|c| c.images).sum();
-        let mut dx = vec![0.0; n * image];
-        for (chunk, dx) in self.chunks.iter().zip(dx.chunks_mut(self.chunks[0].images * image)) {
-            if let Some(gradients) = &chunk.gradients {
-                runner.export_gradient(gradients, dx);
-            }
+        let mut dx = vec![0.0; self.images * image];
+        let Self { plan, weights, factors, gradients, images, .. } = &mut self;
+        let runner = Runner { isa: machine.isa, program: machine.program, plan, weights, batch: factors };
+        if let Some(gradients) = gradients {
+            runner.export_gradient(&gradients.whole(*images), &mut dx);
         }
         self.recycle();
         dx
@@ -221,8 +210,7 @@ impl Batch {
 
     /// Gives the buffers back to the plan.
     pub(super) fn recycle(self) {
-        let buffers = self.chunks.into_iter().flat_map(|c| std::iter::once(c.values).chain(c.gradients));
-        self.plan.give_back(buffers);
+        self.plan.give_back(std::iter::once(self.values).chain(self.gradients));
     }
 
     fn back(
@@ -234,7 +222,7 @@ impl Batch {
     ) {
         self.import_gradient(machine, dlogits);
         let plan = Arc::clone(&self.plan);
-        let mut pending = Vec::new(); // moves that chunks can still make by themselves
+        let mut pending: Vec<Move> = Vec::new(); // that every image can still make by itself
         for go in &plan.moves {
             if let Move::Through { step, from, .. } = *go {
                 match (machine.program.steps[step].kind, gradients.as_deref_mut()) {
@@ -256,38 +244,43 @@ impl Batch {
                 }
             }
             if needed[go.target(machine.program)] {
-                pending.push(go);
+                pending.push(*go);
             }
         }
         self.retreat(machine, &pending, None);
     }
 
     fn import_gradient(&mut self, machine: &Machine<'_>, dlogits: &[f32]) {
-        let per_chunk = self.chunks[0].images;
-        for (i, rows) in dlogits.chunks(per_chunk * self.classes).enumerate() {
-            let mut gradients = self.plan.buffers(Hold::Gradients, per_chunk);
-            self.runner(machine).import_gradient(rows, &mut gradients);
-            self.chunks[i].gradients = Some(gradients);
-        }
+        let Self { plan, weights, factors, gradients, images, .. } = self;
+        let runner = Runner { isa: machine.isa, program: machine.program, plan, weights, batch: factors };
+        let gradients = gradients.get_or_insert_with(|| plan.buffers(Hold::Gradients, *images));
+        runner.import_gradient(dlogits, &mut gradients.whole(*images));
     }
 
-    /// Runs some moves on every chunk, and the sums for the way back through a normalization.
-    fn retreat(&mut self, machine: &Machine<'_>, moves: &[&Move], norm: Option<(usize, usize)>) {
+    /// Runs some moves on all images, and the sums for the way back through a normalization.
+    fn retreat(&mut self, machine: &Machine<'_>, moves: &[Move], norm: Option<(usize, usize)>) {
         if moves.is_empty() && norm.is_none() {
             return;
         }
-        let Self { plan, weights, threads, factors, chunks, .. } = self;
+        let per_part = self.per_part();
+        let Self {
+            plan, weights, threads, factors, values, gradients: Some(gradients), sums, images, ..
+        } = self
+        else {
+            unreachable!("the gradient of the logits was written")
+        };
         let runner = Runner { isa: machine.isa, program: machine.program, plan, weights, batch: factors };
-        threads.each(chunks, |_, chunk| {
-            let Chunk { images, values, gradients: Some(gradients), sums } = chunk else { return };
-            moves.iter().for_each(|go| runner.back(go, *images, values, gradients));
-            let Some((step, from)) = norm else { return };
-            let source = machine.program.steps[step].source;
+        let source = norm.map(|(step, _)| machine.program.steps[step].source);
+        let row = source.map_or(0, |source| 2 * plan.layouts[source].stride());
+        let values = with_sums(values.parts(*images, per_part), sums, row);
+        let mut parts: Vec<_> = values.into_iter().zip(gradients.parts(*images, per_part)).collect();
+        threads.each(&mut parts, |_, ((values, sums), gradients)| {
+            runner.back(moves, values, gradients);
+            let Some(((step, from), source)) = norm.zip(source) else { return };
             let (layout, factors) = (&plan.layouts[source], runner.factors(step));
-            sums.resize(*images * 2 * layout.stride(), 0.0);
-            let tensors = [runner.tensor(values, source), runner.tensor(gradients, from)];
+            let tensors = [values.tensor(plan, source), gradients.tensor(plan, from)];
             let channels = [factors.mean.as_slice(), &factors.inverse];
-            batch_norm::gradient_sums(machine.isa, layout, *images, tensors, channels, sums);
+            batch_norm::gradient_sums(machine.isa, layout, values.images, tensors, channels, sums);
         });
     }
 
@@ -295,8 +288,7 @@ impl Batch {
     fn norm_gradients(&mut self, machine: &Machine<'_>, step: usize) -> [Vec<f32>; 2] {
         let layout = self.plan.layouts[machine.program.steps[step].source];
         let [plain, weighted] = self.totals(&layout, |a, b| [a, b]);
-        let n: usize = self.chunks.iter().map(|c| c.images).sum();
-        let count = (n * layout.pixels()) as f64;
+        let count = (self.images * layout.pixels()) as f64;
         let Some(f) = &mut self.factors[step] else { unreachable!("the forward set the factors") };
         f.backward = [vec![0.0; layout.stride()], vec![0.0; layout.stride()]];
         for c in 0..layout.channels {
@@ -317,37 +309,30 @@ impl Batch {
         out: &mut Vec<EntryGradient>,
     ) {
         let Step { kind, source, target, .. } = machine.program.steps[step];
-        let runner = self.runner(machine);
-        let tensors: Vec<(usize, &[f32], &[f32])> = self
-            .chunks
-            .iter()
-            .filter_map(|c| {
-                let dy = runner.tensor(c.gradients.as_ref()?, from);
-                Some((c.images, runner.tensor(&c.values, source), dy))
-            })
-            .collect();
-        let Some(sweep) = &self.plan.sweeps[step].forward else { unreachable!("a convolution has a sweep") };
+        let (plan, Some(gradients)) = (&*self.plan, &self.gradients) else {
+            unreachable!("the gradient of the logits was written")
+        };
+        let tensors = [self.values.tensor(plan, source), gradients.tensor(plan, from)];
+        let sweeps = &plan.sweeps[step];
+        let Some(sweep) = &sweeps.forward else { unreachable!("a convolution has a sweep") };
         let channels = machine.program.values[target].channels;
-        let isa = machine.isa;
         match kind {
             Kind::Conv(conv) => {
-                let mut sums = WeightSums::new(isa, sweep);
-                self.threads.each(&mut sums.shares(2 * self.threads.count()), |_, share| {
-                    for (images, x, dy) in &tensors {
-                        weight_gradient(isa, sweep, *images, x, dy, share);
-                    }
+                let sums = match &sweeps.tiles[0] {
+                    Some(tiles) => self.sums_of_tiles(machine.isa, tiles, tensors),
+                    None => self.sums_of_sweep(machine.isa, sweep, tensors),
+                };
+                let per_output = sweep.depth * conv.window.kernel * conv.window.kernel;
+                let mut values = vec![0.0; channels * per_output];
+                let some = channels.div_ceil(self.threads.count());
+                self.threads.each(&mut values.chunks_mut(some * per_output).collect::<Vec<_>>(), |i, out| {
+                    let outputs = i * some..i * some + out.len() / per_output;
+                    sums.iter().for_each(|part| part.read(outputs.clone(), out));
                 });
-                let area = conv.window.kernel * conv.window.kernel;
-                let mut values = vec![0.0; channels * sweep.depth * area];
-                sums.read(isa, |row, channel, sum| {
-                    let (tap, input) = (row / sweep.depth, row % sweep.depth);
-                    if channel < channels {
-                        values[(channel * sweep.depth + input) * area + tap] = sum;
-                    }
-                });
+                plan.keep_rooms(sums.into_iter().map(WeightSums::into_room));
                 out.push(EntryGradient { entry: conv.weight, values });
                 let bias = conv.bias.map(|entry| {
-                    let values = self.bias_gradient(&self.plan.layouts[target], &tensors);
+                    let values = self.bias_gradient(&plan.layouts[target], tensors[1]);
                     EntryGradient { entry, values }
                 });
                 out.extend(bias);
@@ -356,10 +341,11 @@ impl Batch {
                 let taps = sweep.taps.len();
                 let block = taps * depthwise::BLOCK;
                 let mut sums = vec![0.0; sweep.depth * taps];
-                self.threads.each(&mut sums.chunks_mut(block).collect::<Vec<_>>(), |i, sums| {
-                    for (images, x, dy) in &tensors {
-                        depthwise::depthwise_weight_gradient(isa, sweep, *images, x, dy, i, sums);
-                    }
+                // A thread has neighboring channels, so that it reads whole lines of memory once.
+                let some = (sums.len() / block).div_ceil(2 * self.threads.count());
+                self.threads.each(&mut sums.chunks_mut(some * block).collect::<Vec<_>>(), |i, sums| {
+                    let ([x, dy], first) = (tensors, i * some);
+                    depthwise::depthwise_weight_gradient(machine.isa, sweep, self.images, x, dy, first, sums);
                 });
                 let at = |c: usize, tap: usize| {
                     sums[c / depthwise::BLOCK * block + tap * depthwise::BLOCK + c % depthwise::BLOCK]
@@ -371,23 +357,52 @@ impl Batch {
         }
     }
 
+    fn sums_of_sweep(&self, isa: Isa, sweep: &Sweep, [x, dy]: [&[f32]; 2]) -> Vec<WeightSums> {
+        let mut sums = WeightSums::of_sweep(isa, sweep, self.plan.room());
+        self.threads.each(&mut sums.shares(2 * self.threads.count()), |_, share| {
+            weight_gradient(isa, sweep, self.images, x, dy, share);
+        });
+        vec![sums]
+    }
+
+    /// One set of sums for each part of the tiles, to be added up in order.
+    fn sums_of_tiles(&self, isa: Isa, tiles: &Tiles, tensors: [&[f32]; 2]) -> Vec<WeightSums> {
+        let parts = tile_parts(tiles, self.images);
+        let mut sums: Vec<_> =
+            parts.iter().map(|_| WeightSums::of_tiles(isa, tiles, self.plan.room())).collect();
+        let shares = self.threads.count().div_ceil(parts.len()); // every share transforms all sources
+        let with_part = |(sums, part)| WeightSums::shares(sums, shares).into_iter().map(move |s| (part, s));
+        let mut work: Vec<(_, Share<'_>)> = sums.iter_mut().zip(&parts).flat_map(with_part).collect();
+        self.threads.each(&mut work, |_, (part, share)| {
+            tile_gradient(isa, tiles, part, self.images, tensors, share);
+        });
+        drop(work);
+        sums
+    }
+
     /// The sum of an output's gradient over pixels and images.
-    fn bias_gradient(&self, layout: &Layout, tensors: &[(usize, &[f32], &[f32])]) -> Vec<f32> {
+    fn bias_gradient(&self, layout: &Layout, dy: &[f32]) -> Vec<f32> {
         let mut sums = vec![0.0_f64; layout.channels];
-        for &(images, _, dy) in tensors {
-            for row in (0..images).flat_map(|i| layout.rows().map(move |row| i * layout.image() + row)) {
-                for pixel in dy[row..][..layout.width * layout.stride()].chunks_exact(layout.stride()) {
-                    sums.iter_mut().zip(pixel).for_each(|(sum, &d)| *sum += f64::from(d));
-                }
+        for row in (0..self.images).flat_map(|i| layout.rows().map(move |row| i * layout.image() + row)) {
+            for pixel in dy[row..][..layout.width * layout.stride()].chunks_exact(layout.stride()) {
+                sums.iter_mut().zip(pixel).for_each(|(sum, &d)| *sum += f64::from(d));
             }
         }
         sums.into_iter().map(|sum| sum as f32).collect()
     }
+}
 
-    fn runner<'a>(&'a self, machine: &Machine<'a>) -> Runner<'a> {
-        let Self { plan, weights, factors, .. } = self;
-        Runner { isa: machine.isa, program: machine.program, plan, weights, batch: factors }
-    }
+/// Parts of a batch, each with its rows of sums.
+fn with_sums<'b>(parts: Vec<Part<'b>>, sums: &'b mut Vec<f32>, row: usize) -> Vec<(Part<'b>, &'b mut [f32])> {
+    let images: usize = parts.iter().map(|part| part.images).sum();
+    sums.resize(images * row, 0.0);
+    let mut rest = sums.as_mut_slice();
+    let with = |part: Part<'b>| {
+        let (own, after) = std::mem::take(&mut rest).split_at_mut(part.images * row);
+        rest = after;
+        (part, own)
+    };
+    parts.into_iter().map(with).collect()
 }
 
 /// How a normalization acts on a batch with these moments.

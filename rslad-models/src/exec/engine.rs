@@ -47,10 +47,14 @@ impl Engine {
         Ok(Self { executor, threads })
     }
 
-    /// Sets the number of threads for networks frozen or trained from now on; wins over
-    /// `RSLAD_THREADS`. The first call counts.
+    /// Sets the number of threads for networks frozen or trained from now on, and for candle's own
+    /// operations; wins over `RSLAD_THREADS`. The first call counts.
     pub fn set_threads(threads: NonZeroUsize) {
-        THREADS.get_or_init(|| threads);
+        THREADS.get_or_init(|| {
+            // candle shares rayon's global pool, which fails to be made only where it was made before
+            let _ = ThreadPoolBuilder::new().num_threads(threads.get()).build_global();
+            threads
+        });
     }
 }
 
@@ -110,6 +114,14 @@ impl Threads {
     /// How many there are.
     pub(super) fn count(&self) -> usize {
         self.0.as_ref().map_or(1, |pool| pool.current_num_threads())
+    }
+
+    /// Runs `f` on one of these threads, from where work is shared out without waking anybody.
+    pub(super) fn within<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
+        match &self.0 {
+            Some(pool) => pool.install(f),
+            None => f(),
+        }
     }
 
     /// Calls `f` for every item, in any order.

@@ -87,7 +87,9 @@ impl Frozen {
         match &mut self.body {
             Body::Reference(own) => *own = params.map(|p| p.copy()).collect::<candle_core::Result<_>>()?,
             Body::Compiled(c) => {
-                c.weights.fill(&self.graph, &c.plans.program, &params.collect::<Vec<_>>())?;
+                let params: Vec<_> = params.collect();
+                let Compiled { threads, plans, weights, .. } = c;
+                threads.within(|| weights.fill(&self.graph, &plans.program, &params, threads))?;
             }
         }
         Ok(())
@@ -109,23 +111,27 @@ impl Classifier for Frozen {
         }
     }
 
-    fn gradient(&self, x: &Tensor, objective: &dyn Objective) -> Result<Gradient> {
+    fn gradients(&self, x: &Tensor, objectives: &[&dyn Objective]) -> Result<Vec<Gradient>> {
         match &self.body {
             Body::Reference(params) => {
                 let x = Var::from_tensor(&x.detach())?;
                 let logits = reference::run(&self.graph, params, x.as_tensor(), Statistics::Running)?;
-                pull_back(&x, &logits, objective)
+                objectives.iter().map(|objective| pull_back(&x, &logits, *objective)).collect()
             }
             Body::Compiled(compiled) => {
                 reference::check_images(&self.graph, x)?;
-                compiled.gradient(&self.graph, x, objective)
+                compiled.gradients(&self.graph, x, objectives)
             }
         }
     }
+
+    fn gradient(&self, x: &Tensor, objective: &dyn Objective) -> Result<Gradient> {
+        Ok(self.gradients(x, &[objective])?.pop().expect("one objective has one gradient"))
+    }
 }
 
-/// Bytes of one value that a group of images may take: it should stay in the second-level cache.
-const GROUP_BYTES: usize = 2 << 20;
+/// Images of a group: enough to use each weight of the last layers more than once.
+const GROUP: usize = 16;
 
 impl Compiled {
     fn logits(&self, graph: &Graph, x: &Tensor) -> Result<Tensor> {
@@ -138,72 +144,87 @@ impl Compiled {
             let images = pixels.chunks(size * c * h * w);
             let mut groups: Vec<_> = images.zip(logits.chunks_mut(size * classes)).collect();
             threads.each(&mut groups, |_, (images, logits)| {
-                let count = logits.len() / classes;
-                let mut values = plan.buffers(Hold::Passing, size);
+                let mut buffers = plan.buffers(Hold::Passing, size);
+                let mut values = buffers.whole(logits.len() / classes);
                 let runner = self.runner(&plan);
                 runner.import(images, &mut values);
-                runner.forward(0..self.plans.program.steps.len(), count, &mut values);
+                runner.forward(0..self.plans.program.steps.len(), &mut values);
                 runner.logits(&values, logits);
-                plan.give_back([values]);
+                plan.give_back([buffers]);
             });
         })?;
         Ok(Tensor::from_vec(logits, (n, classes), &Device::Cpu)?)
     }
 
-    fn gradient(&self, graph: &Graph, x: &Tensor, objective: &dyn Objective) -> Result<Gradient> {
+    /// One forward, and a way back for each objective.
+    fn gradients(&self, graph: &Graph, x: &Tensor, objectives: &[&dyn Objective]) -> Result<Vec<Gradient>> {
         let (n, c, h, w) = x.dims4()?;
         let plan = self.plans.get(graph, h, w)?;
-        let (threads, size) = self.groups(&plan, n, 2 * plan.multiply_adds);
-        let mut dx = vec![0.0; n * c * h * w];
+        let (threads, size) = self.groups(&plan, n, (1 + objectives.len() as u64) * plan.multiply_adds);
+        let mut dx = vec![vec![0.0; n * c * h * w]; objectives.len()];
         let answers = with_values(x, |pixels| {
-            let slices = pixels.chunks(size * c * h * w).zip(dx.chunks_mut(size * c * h * w));
-            let mut groups: Vec<_> = slices.map(|(images, dx)| (images, dx, None)).collect();
+            let mut slices: Vec<_> = dx.iter_mut().map(|dx| dx.chunks_mut(size * c * h * w)).collect();
+            let group = |images| (images, slices.iter_mut().filter_map(Iterator::next).collect(), None);
+            let mut groups: Vec<(&[f32], Vec<&mut [f32]>, _)> =
+                pixels.chunks(size * c * h * w).map(group).collect();
             threads.each(&mut groups, |i, (images, dx, answer)| {
                 let rows = (i * size) as u32..((i + 1) * size).min(n) as u32;
-                *answer = Some(self.group(&plan, rows, images, dx, objective));
+                *answer = Some(self.group(&plan, rows, images, dx, objectives));
             });
             groups.into_iter().filter_map(|(_, _, answer)| answer).collect::<Result<Vec<_>>>()
         })??;
-        let (logits, losses): (Vec<_>, Vec<_>) = answers.into_iter().unzip();
-        Ok(Gradient {
-            logits: Tensor::cat(&logits, 0)?,
-            loss: Tensor::cat(&losses, 0)?,
-            dx: Tensor::from_vec(dx, (n, c, h, w), &Device::Cpu)?,
-        })
+        let (logits, losses): (Vec<_>, Vec<Vec<Tensor>>) = answers.into_iter().unzip();
+        let logits = Tensor::cat(&logits, 0)?;
+        let gradient = |(i, dx): (usize, Vec<f32>)| {
+            let losses: Vec<&Tensor> = losses.iter().map(|group| &group[i]).collect();
+            Ok(Gradient {
+                logits: logits.clone(),
+                loss: Tensor::cat(&losses, 0)?,
+                dx: Tensor::from_vec(dx, (n, c, h, w), &Device::Cpu)?,
+            })
+        };
+        dx.into_iter().enumerate().map(gradient).collect()
     }
 
-    /// Forward, objective and backward of a group of images; returns its logits and losses.
+    /// Forward, objectives and ways back of a group of images; returns its logits and losses.
     fn group(
         &self,
         plan: &Plan,
         rows: std::ops::Range<u32>,
         images: &[f32],
-        dx: &mut [f32],
-        objective: &dyn Objective,
-    ) -> Result<(Tensor, Tensor)> {
+        dx: &mut [&mut [f32]],
+        objectives: &[&dyn Objective],
+    ) -> Result<(Tensor, Vec<Tensor>)> {
         let (program, runner, count) = (&self.plans.program, self.runner(plan), rows.len());
         let classes = program.values.last().map_or(0, |v| v.channels);
-        let mut values = plan.buffers(Hold::Values, count);
+        let mut buffers = [plan.buffers(Hold::Values, count), plan.buffers(Hold::Gradients, count)];
+        let [values, gradients] = &mut buffers;
+        let (mut values, mut gradients) = (values.whole(count), gradients.whole(count));
         runner.import(images, &mut values);
-        runner.forward(0..program.steps.len(), count, &mut values);
+        runner.forward(0..program.steps.len(), &mut values);
         let mut logits = vec![0.0; count * classes];
         runner.logits(&values, &mut logits);
         let logits = Tensor::from_vec(logits, (count, classes), &Device::Cpu)?;
-        let (loss, dlogits) = objective.value_and_grad(&rows.collect::<Vec<_>>(), &logits)?;
-        let mut gradients = plan.buffers(Hold::Gradients, count);
-        with_values(&dlogits.to_dtype(DType::F32)?, |d| runner.import_gradient(d, &mut gradients))?;
-        plan.moves.iter().for_each(|go| runner.back(go, count, &values, &mut gradients));
-        runner.export_gradient(&gradients, dx);
-        plan.give_back([values, gradients]);
-        Ok((logits, loss))
+        let rows: Vec<u32> = rows.collect();
+        let mut losses = Vec::with_capacity(objectives.len());
+        for (objective, dx) in objectives.iter().zip(dx) {
+            let (loss, dlogits) = objective.value_and_grad(&rows, &logits)?;
+            let dlogits = dlogits.to_dtype(DType::F32)?;
+            with_values(&dlogits, |d| runner.import_gradient(d, &mut gradients))?;
+            runner.back(&plan.moves, &mut values, &mut gradients);
+            runner.export_gradient(&gradients, dx);
+            losses.push(loss);
+        }
+        plan.give_back(buffers);
+        Ok((logits, losses))
     }
 
     /// The threads for `n` images and how many images each takes at a time. A result never depends on
     /// either.
     fn groups(&self, plan: &Plan, n: usize, multiply_adds: u64) -> (Threads, usize) {
         let threads = self.threads.for_work(n as u64 * multiply_adds);
-        let cached = (GROUP_BYTES / plan.largest()).clamp(1, n);
-        let groups = n.div_ceil(cached).next_multiple_of(threads.count());
+        let size = plan.strides.iter().copied().min().unwrap_or(1).max(GROUP);
+        let groups = n.div_ceil(size).next_multiple_of(threads.count());
         (threads, n.div_ceil(groups))
     }
 

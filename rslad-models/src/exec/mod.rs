@@ -19,9 +19,11 @@ mod runner;
 #[cfg(test)]
 mod tests;
 mod training;
+mod update;
 mod weights;
 
 pub use crate::kernels::Isa;
 pub use engine::{Engine, Executor};
 pub use frozen::Frozen;
 pub use training::{AttackView, Pass, Training};
+pub use update::{Descent, sum_of_squares};

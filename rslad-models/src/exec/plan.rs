@@ -17,6 +17,8 @@ pub(super) struct Plan {
     /// Of each step; empty for those that are no convolution.
     pub(super) sweeps: Vec<Sweeps>,
     pub(super) moves: Vec<Move>,
+    /// How many images each step takes at a time, so that a value of them stays in the second-level cache.
+    pub(super) strides: Vec<usize>,
     /// The buffer of each value when only the logits are wanted.
     passing: Slots,
     /// The buffer of each value when all of them are kept for a way back.
@@ -26,6 +28,7 @@ pub(super) struct Plan {
     /// Multiply-adds of a forward of one image.
     pub(super) multiply_adds: u64,
     spare: Mutex<Vec<Buffers>>,
+    rooms: Mutex<Vec<Vec<f32>>>,
 }
 
 /// The walks of a convolution.
@@ -57,15 +60,12 @@ impl Plan {
             values: Slots::one_each(&layouts),
             gradients: Slots::assign(&layouts, &gradient_lives(program, &moves)),
             multiply_adds: graph.macs(height, width)?,
+            strides: program.steps.iter().map(|step| cached_images(&layouts, step)).collect(),
             layouts,
             moves,
             spare: Mutex::default(),
+            rooms: Mutex::default(),
         })
-    }
-
-    /// Bytes of the largest value of one image.
-    pub(super) fn largest(&self) -> usize {
-        4 * self.layouts.iter().map(Layout::image).max().unwrap_or(1)
     }
 
     /// Buffers for `images` images: a spare set, or a new one.
@@ -83,6 +83,16 @@ impl Plan {
     /// Keeps buffers for the next call.
     pub(super) fn give_back(&self, buffers: impl IntoIterator<Item = Buffers>) {
         self.spare.lock().unwrap_or_else(PoisonError::into_inner).extend(buffers);
+    }
+
+    /// Room for sums: what an earlier call has kept, or an empty one.
+    pub(super) fn room(&self) -> Vec<f32> {
+        self.rooms.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+    }
+
+    /// Keeps room for the next call: memory that is given back costs page faults when it is needed again.
+    pub(super) fn keep_rooms(&self, rooms: impl IntoIterator<Item = Vec<f32>>) {
+        self.rooms.lock().unwrap_or_else(PoisonError::into_inner).extend(rooms);
     }
 
     fn slots(&self, hold: Hold) -> &Slots {
@@ -113,9 +123,77 @@ pub(super) enum Hold {
 /// The buffers that some images go through the network in. Borders are zero from the start.
 #[derive(Debug)]
 pub(super) struct Buffers {
-    pub(super) hold: Hold,
+    hold: Hold,
     images: usize,
-    pub(super) slots: Vec<Vec<f32>>,
+    slots: Vec<Vec<f32>>,
+}
+
+/// The buffers of some of the images, for one thread.
+pub(super) struct Part<'b> {
+    pub(super) hold: Hold,
+    pub(super) images: usize,
+    pub(super) slots: Vec<&'b mut [f32]>,
+}
+
+impl Buffers {
+    /// The buffers of the first `images` images, `per_part` of them in each part.
+    pub(super) fn parts(&mut self, images: usize, per_part: usize) -> Vec<Part<'_>> {
+        let room = self.images;
+        let slots = self.slots.iter_mut().map(|slot| (slot.len() / room, slot.as_mut_slice()));
+        parts(self.hold, slots.collect(), images, per_part)
+    }
+
+    /// All images in one part.
+    pub(super) fn whole(&mut self, images: usize) -> Part<'_> {
+        let slots = self.slots.iter_mut().map(Vec::as_mut_slice).collect();
+        Part { hold: self.hold, images, slots }
+    }
+
+    /// A value or a gradient of all images.
+    pub(super) fn tensor(&self, plan: &Plan, i: usize) -> &[f32] {
+        &self.slots[plan.slot(self.hold, i)]
+    }
+}
+
+impl Part<'_> {
+    /// Smaller parts of these images.
+    pub(super) fn parts(&mut self, plan: &Plan, per_part: usize) -> Vec<Part<'_>> {
+        let images = plan.slots(self.hold).images.iter();
+        let slots = images.zip(&mut self.slots).map(|(&image, slot)| (image, &mut **slot));
+        parts(self.hold, slots.collect(), self.images, per_part)
+    }
+
+    /// A value or a gradient.
+    pub(super) fn tensor(&self, plan: &Plan, i: usize) -> &[f32] {
+        self.slots[plan.slot(self.hold, i)]
+    }
+}
+
+/// Cuts slots, each with the floats that an image takes in it.
+fn parts<'b>(
+    hold: Hold,
+    mut slots: Vec<(usize, &'b mut [f32])>,
+    images: usize,
+    per_part: usize,
+) -> Vec<Part<'b>> {
+    fn cut<'b>((image, rest): &mut (usize, &'b mut [f32]), images: usize) -> &'b mut [f32] {
+        let (head, tail) = std::mem::take(rest).split_at_mut(images * *image);
+        *rest = tail;
+        head
+    }
+    let part = |first: usize| {
+        let images = per_part.min(images - first);
+        Part { hold, images, slots: slots.iter_mut().map(|slot| cut(slot, images)).collect() }
+    };
+    (0..images).step_by(per_part).map(part).collect()
+}
+
+/// Bytes of one value that the images of a step may take: about the second-level cache.
+const CACHED_BYTES: usize = 2 << 20;
+
+fn cached_images(layouts: &[Layout], step: &super::program::Step) -> usize {
+    let image = layouts[step.source].image().max(layouts[step.target].image());
+    (CACHED_BYTES / (4 * image)).max(1)
 }
 
 impl Sweeps {

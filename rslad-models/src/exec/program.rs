@@ -54,10 +54,10 @@ pub(super) struct Conv {
 
 impl Conv {
     /// The padding forward and backward when Winograd's algorithm pays for these channels: enough of
-    /// them for its transforms, and weights (four times the plain ones) that do not crowd the caches.
+    /// them for its transforms.
     pub(super) fn winograd(&self, inputs: usize, outputs: usize) -> Option<[Pad; 2]> {
         let Window { kernel, stride, pad } = self.window;
-        let enough = inputs.min(outputs) >= 32 && inputs * outputs <= 320 * 320;
+        let enough = inputs.min(outputs) >= 16;
         let rest = |side: usize| 2_usize.checked_sub(side);
         let backward = Pad {
             left: rest(pad.left)?,

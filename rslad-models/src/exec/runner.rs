@@ -1,10 +1,10 @@
 //! Runs the steps and the moves of a plan on the buffers of some images, with the kernels.
 
 use super::backward::{Close, Earlier, Move};
-use super::plan::{Buffers, Hold, Plan};
+use super::plan::{Hold, Part, Plan};
 use super::program::{Kind, Program, Step};
 use super::weights::{Numbers, Weights};
-use crate::kernels::conv::{direct, winograd};
+use crate::kernels::conv::{Turn, direct, winograd};
 use crate::kernels::depthwise::depthwise;
 use crate::kernels::pointwise::{Affine, Curve, affine, combine, silu_backward};
 use crate::kernels::{Add, Epilogue, Isa, Layout, Rectify, pool};
@@ -45,71 +45,82 @@ impl BatchFactors {
 
 impl Runner<'_> {
     /// Writes `[n, C, H, W]` images where the first step reads them.
-    pub(super) fn import(&self, images: &[f32], values: &mut Buffers) {
-        self.plan.layouts[0].import(images, &mut values.slots[self.plan.slot(values.hold, 0)]);
+    pub(super) fn import(&self, images: &[f32], values: &mut Part<'_>) {
+        self.plan.layouts[0].import(images, values.slots[self.plan.slot(values.hold, 0)]);
     }
 
-    /// Runs some steps forward.
-    pub(super) fn forward(&self, steps: Range<usize>, images: usize, values: &mut Buffers) {
-        for i in steps {
-            let slot = self.plan.slot(values.hold, self.program.steps[i].target);
-            let mut target = take(&mut values.slots[slot]);
-            self.step(i, images, values, &mut target);
-            values.slots[slot] = target;
+    /// Runs some steps forward, as many images at a time as each can keep in the cache.
+    pub(super) fn forward(&self, steps: Range<usize>, values: &mut Part<'_>) {
+        for (steps, images) in turns(steps, |i| self.plan.strides[i]) {
+            for part in &mut values.parts(self.plan, images) {
+                for i in steps.clone() {
+                    let slot = self.plan.slot(part.hold, self.program.steps[i].target);
+                    let target = take(&mut part.slots[slot]);
+                    self.step(i, part, target);
+                    part.slots[slot] = target;
+                }
+            }
         }
     }
 
     /// The logits, `[n, K]`.
-    pub(super) fn logits(&self, values: &Buffers, out: &mut [f32]) {
+    pub(super) fn logits(&self, values: &Part<'_>, out: &mut [f32]) {
         let last = self.program.values.len() - 1;
-        self.plan.layouts[last].export(self.tensor(values, last), out);
+        self.plan.layouts[last].export(values.tensor(self.plan, last), out);
     }
 
     /// Writes the gradient of the logits, `[n, K]`, where the first move reads it.
-    pub(super) fn import_gradient(&self, dlogits: &[f32], gradients: &mut Buffers) {
+    pub(super) fn import_gradient(&self, dlogits: &[f32], gradients: &mut Part<'_>) {
         let last = self.program.values.len() - 1;
         let slot = self.plan.slot(Hold::Gradients, last);
-        self.plan.layouts[last].import(dlogits, &mut gradients.slots[slot]);
+        self.plan.layouts[last].import(dlogits, gradients.slots[slot]);
     }
 
-    /// Runs one move of the way back.
-    pub(super) fn back(&self, go: &Move, images: usize, values: &Buffers, gradients: &mut Buffers) {
+    /// Runs some moves of the way back, as many images at a time as each can keep in the cache.
+    pub(super) fn back(&self, moves: &[Move], values: &mut Part<'_>, gradients: &mut Part<'_>) {
+        let images = |i: usize| match moves[i] {
+            Move::Through { step, .. } => self.plan.strides[step],
+            Move::Merge { .. } => usize::MAX,
+        };
+        for (moves_now, images) in turns(0..moves.len(), images) {
+            let images = images.min(values.images);
+            let parts = values.parts(self.plan, images).into_iter().zip(gradients.parts(self.plan, images));
+            for (values, mut gradients) in parts {
+                moves[moves_now.clone()].iter().for_each(|go| self.go(go, &values, &mut gradients));
+            }
+        }
+    }
+
+    fn go(&self, go: &Move, values: &Part<'_>, gradients: &mut Part<'_>) {
         let slot = self.plan.slot(Hold::Gradients, go.target(self.program));
-        let mut target = take(&mut gradients.slots[slot]);
+        let target = take(&mut gradients.slots[slot]);
         match *go {
             Move::Through { step, from, earlier, close } => {
-                self.through(step, from, [values, gradients], images, &mut target, (earlier, close));
+                self.through(step, from, [values, gradients], target, (earlier, close));
             }
             Move::Merge { parts, into, close } => {
-                self.merge(parts, into, [values, gradients], images, &mut target, close);
+                self.merge(parts, into, [values, gradients], target, close);
             }
         }
         gradients.slots[slot] = target;
     }
-
     /// The gradient of the images, `[n, C, H, W]`.
-    pub(super) fn export_gradient(&self, gradients: &Buffers, out: &mut [f32]) {
-        self.plan.layouts[0].export(self.tensor(gradients, 0), out);
+    pub(super) fn export_gradient(&self, gradients: &Part<'_>, out: &mut [f32]) {
+        self.plan.layouts[0].export(gradients.tensor(self.plan, 0), out);
     }
 
-    /// A value or a gradient.
-    pub(super) fn tensor<'b>(&self, buffers: &'b Buffers, i: usize) -> &'b [f32] {
-        &buffers.slots[self.plan.slot(buffers.hold, i)]
-    }
-
-    fn step(&self, i: usize, n: usize, values: &Buffers, target: &mut [f32]) {
-        let step = &self.program.steps[i];
-        let source = self.tensor(values, step.source);
-        let add = step.add.map_or(Add::Nothing, |v| Add::Tensor(self.tensor(values, v)));
+    fn step(&self, i: usize, values: &Part<'_>, target: &mut [f32]) {
+        let (step, n) = (&self.program.steps[i], values.images);
+        let source = values.tensor(self.plan, step.source);
+        let add = step.add.map_or(Add::Nothing, |v| Add::Tensor(values.tensor(self.plan, v)));
         let rectify = if self.program.values[step.target].rectified { Rectify::Forward } else { Rectify::No };
         let end = |bias| Epilogue { bias, add, rectify };
         let [from, to] = self.ends(step);
         let sweeps = &self.plan.sweeps[i];
         match (step.kind, &self.weights.steps[i], &sweeps.forward) {
-            (Kind::Conv(_), Numbers::Conv { winograd: Some([panels, _]), bias, .. }, _)
-                if let Some(tiles) = &sweeps.tiles[0] =>
-            {
-                winograd(self.isa, tiles, panels, n, source, target, &end(bias.as_deref()));
+            (Kind::Conv(_), Numbers::Conv { forward, bias, .. }, _) if let Some(tiles) = &sweeps.tiles[0] => {
+                let weights = (forward, Turn::None);
+                winograd(self.isa, tiles, weights, n, source, target, &end(bias.as_deref()));
             }
             (Kind::Conv(_), Numbers::Conv { forward, bias, .. }, Some(sweep)) => {
                 direct(self.isa, sweep, forward, n, source, target, &end(bias.as_deref()));
@@ -135,26 +146,25 @@ impl Runner<'_> {
         &self,
         i: usize,
         from: usize,
-        [values, gradients]: [&Buffers; 2],
-        n: usize,
+        [values, gradients]: [&Part<'_>; 2],
         target: &mut [f32],
         (earlier, close): (Earlier, Close),
     ) {
-        let step = &self.program.steps[i];
+        let (step, n) = (&self.program.steps[i], values.images);
         let add = match earlier {
             Earlier::Nothing => Add::Nothing,
             Earlier::Own => Add::Destination,
-            Earlier::Other(g) => Add::Tensor(self.tensor(gradients, g)),
+            Earlier::Other(g) => Add::Tensor(gradients.tensor(self.plan, g)),
         };
-        let (source, dy) = (self.tensor(values, step.source), self.tensor(gradients, from));
+        let (source, dy) = (values.tensor(self.plan, step.source), gradients.tensor(self.plan, from));
         let end = Epilogue { bias: None, add, rectify: rectify(close, source) };
         let [layout, output] = self.ends(step);
         let sweeps = &self.plan.sweeps[i].backward;
         match (step.kind, &self.weights.steps[i]) {
-            (Kind::Conv(_), Numbers::Conv { winograd: Some([_, panels]), .. })
+            (Kind::Conv(_), Numbers::Conv { backward, .. })
                 if let Some(tiles) = &self.plan.sweeps[i].tiles[1] =>
             {
-                winograd(self.isa, tiles, panels, n, dy, target, &end);
+                winograd(self.isa, tiles, (&backward[0], Turn::Half), n, dy, target, &end);
             }
             (Kind::Conv(_), Numbers::Conv { backward, .. }) => {
                 for (sweep, panels) in sweeps.iter().zip(backward) {
@@ -187,23 +197,22 @@ impl Runner<'_> {
         &self,
         (a, b): (usize, Option<usize>),
         into: usize,
-        [values, gradients]: [&Buffers; 2],
-        n: usize,
+        [values, gradients]: [&Part<'_>; 2],
         target: &mut [f32],
         close: Close,
     ) {
-        let gradient = |g: usize| self.tensor(gradients, g);
+        let gradient = |g: usize| gradients.tensor(self.plan, g);
         let (source, add) = match (a, b) {
             (a, None) => (gradient(a), Add::Nothing),
             (a, Some(b)) if a == into => (gradient(b), Add::Destination),
             (a, Some(b)) if b == into => (gradient(a), Add::Destination),
             (a, Some(b)) => (gradient(a), Add::Tensor(gradient(b))),
         };
-        let end = Epilogue { bias: None, add, rectify: rectify(close, self.tensor(values, into)) };
+        let end = Epilogue { bias: None, add, rectify: rectify(close, values.tensor(self.plan, into)) };
         let layout = &self.plan.layouts[into];
         let (ones, zeros) = (vec![1.0; layout.stride()], vec![0.0; layout.stride()]);
         let by = Affine { scale: &ones, shift: &zeros, curve: Curve::Identity };
-        affine(self.isa, layout, n, source, by, target, &end);
+        affine(self.isa, layout, values.images, source, by, target, &end);
     }
 
     fn ends(&self, step: &Step) -> [&Layout; 2] {
@@ -213,6 +222,18 @@ impl Runner<'_> {
     pub(super) fn factors(&self, step: usize) -> &BatchFactors {
         self.batch[step].as_ref().expect("a normalization runs after its batch was seen")
     }
+}
+
+/// Runs of neighbors that take the same number of images at a time.
+fn turns(items: Range<usize>, images: impl Fn(usize) -> usize) -> Vec<(Range<usize>, usize)> {
+    let mut turns: Vec<(Range<usize>, usize)> = Vec::new();
+    for i in items {
+        match turns.last_mut() {
+            Some((range, n)) if *n == images(i) => range.end = i + 1,
+            _ => turns.push((i..i + 1, images(i))),
+        }
+    }
+    turns
 }
 
 fn rectify(close: Close, gate: &[f32]) -> Rectify<'_> {

@@ -227,7 +227,9 @@ proptest! {
 fn what_is_not_finite_stays_so() {
     let relu = vec![Part::Conv { out: 5, kernel: 3, stride: 1, pad: [1; 4] }, Part::Norm, Part::Relu];
     let silu = vec![Part::Depthwise { kernel: 3, stride: 2, pad: [1; 4] }, Part::Silu];
-    for parts in [relu, silu] {
+    let wide = || Part::Conv { out: 33, kernel: 3, stride: 1, pad: [1; 4] };
+    let tiles = vec![wide(), Part::Relu, wide(), Part::Relu];
+    for parts in [relu, silu, tiles] {
         let case = Case { parts, normalized: Some(()), images: [3, 2, 5, 7], classes: 3, seed: 1 };
         let (network, clean) = (case.network(), values(&case.x()));
         for isa in isas() {
@@ -240,7 +242,54 @@ fn what_is_not_finite_stays_so() {
                 let finite: Vec<bool> =
                     logits.chunks(3).map(|row| row.iter().any(|v| v.is_finite())).collect();
                 assert_eq!(finite, [true, false, true], "{isa:?} {poison}: {logits:?}");
+                let gradient = plan.gradient(&x, &linear_objective(3, 3)).unwrap();
+                assert_eq!(bits(&gradient.logits), bits(&plan.logits(&x).unwrap()));
             }
+        }
+    }
+}
+
+#[test]
+fn in_train_mode_what_is_not_finite_reaches_every_image_and_gradient() {
+    let wide = || Part::Conv { out: 17, kernel: 3, stride: 1, pad: [1; 4] };
+    let parts = vec![wide(), Part::Norm, Part::Relu, wide(), Part::Norm];
+    let case = Case { parts, normalized: None, images: [3, 2, 5, 7], classes: 3, seed: 1 };
+    let network = case.network();
+    let mut pixels = values(&case.x());
+    pixels[70 + 33] = f32::NAN;
+    let x = Tensor::from_vec(pixels, case.images.as_slice(), &Device::Cpu).unwrap();
+    for isa in isas() {
+        let mut training = Training::with_engine(&network, engine(Executor::Plan(isa), 1));
+        let pass = training.forward(&x).unwrap();
+        assert!(values(pass.logits()).iter().all(|v| v.is_nan()), "{isa:?}");
+        training.backward(pass, &drawn(&[3, 3], 5, "dlogits")).unwrap();
+        let first = &training.take_gradients().unwrap()[0];
+        assert!(values(first).iter().all(|v| v.is_nan()), "{isa:?}");
+    }
+}
+
+#[test]
+fn several_ways_back_after_one_forward_are_those_of_one_each() {
+    let parts = vec![Part::Conv { out: 9, kernel: 3, stride: 2, pad: [1; 4] }, Part::Norm, Part::Relu];
+    let case = Case { parts, normalized: None, images: [5, 3, 6, 6], classes: 4, seed: 1 };
+    let weights = drawn(&[4], 3, "weights");
+    let of_class = |k: usize| {
+        let weight = f64::from(values(&weights)[k]);
+        ClosureObjective(move |_: &[u32], logits: &Tensor| {
+            Ok((logits.sqr()?.narrow(1, k, 1)?.squeeze(1)? * weight)?)
+        })
+    };
+    let objectives: Vec<_> = (0..4).map(of_class).collect();
+    let objectives: Vec<&dyn Objective> = objectives.iter().map(|o| o as &dyn Objective).collect();
+    for executor in [Executor::Reference, Executor::Plan(Isa::best())] {
+        let frozen = Frozen::with_engine(&case.network(), engine(executor, 2)).unwrap();
+        let together = frozen.gradients(&case.x(), &objectives).unwrap();
+        assert_eq!(together.len(), 4);
+        for (ours, objective) in together.iter().zip(&objectives) {
+            let alone = frozen.gradient(&case.x(), *objective).unwrap();
+            assert_eq!(bits(&ours.dx), bits(&alone.dx), "{executor:?}");
+            assert_eq!(bits(&ours.loss), bits(&alone.loss), "{executor:?}");
+            assert_eq!(bits(&ours.logits), bits(&alone.logits), "{executor:?}");
         }
     }
 }
@@ -342,6 +391,24 @@ proptest! {
     fn training_plans_equal_the_reference(case in train_case()) {
         let truth = TrainStep::truth(&case).unwrap();
         // Statistics over few values lose digits, in the reference too.
+        let reference = TrainStep::run(&case, engine(Executor::Reference, 1)).unwrap().errors(&truth);
+        for isa in isas() {
+            let errors = TrainStep::run(&case, engine(Executor::Plan(isa), 2)).unwrap().errors(&truth);
+            let good = errors.iter().zip(&reference).all(|(e, r)| *e < 2e-5_f32.max(10.0 * r));
+            prop_assert!(good, "{isa:?}: {errors:?}, reference {reference:?}");
+        }
+    }
+
+    #[test]
+    fn wide_convolutions_train_as_the_reference(
+        height in 3..=14usize, width in 3..=14usize, pad in [0..=2usize, 0..=2usize, 0..=2usize, 0..=2usize],
+        channels in [16..=50usize, 16..=50usize, 16..=50usize], seed in any::<u64>(),
+    ) {
+        let conv = |out, pad| Part::Conv { out, kernel: 3, stride: 1, pad };
+        let [a, b, c] = channels;
+        let parts = vec![conv(a, [1; 4]), Part::Norm, Part::Relu, conv(b, pad), Part::Norm, conv(c, pad)];
+        let case = Case { parts, normalized: None, images: [7, 2, height, width], classes: 5, seed };
+        let truth = TrainStep::truth(&case).unwrap();
         let reference = TrainStep::run(&case, engine(Executor::Reference, 1)).unwrap().errors(&truth);
         for isa in isas() {
             let errors = TrainStep::run(&case, engine(Executor::Plan(isa), 2)).unwrap().errors(&truth);

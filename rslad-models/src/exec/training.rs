@@ -20,8 +20,14 @@ pub struct Training<'n> {
     network: &'n Network,
     engine: Option<Engine>,           // none: as the environment says
     body: OnceLock<Option<Compiled>>, // none: the reference runs
-    gradients: Vec<Option<Tensor>>,   // one per parameter
+    gradients: Vec<Option<Sum>>,      // one per parameter
     buffers: Mutex<()>,               // held while running statistics change
+}
+
+/// A parameter's gradients, added up.
+enum Sum {
+    Tensor(Tensor),
+    Values(Vec<f32>),
 }
 
 /// Plans with the weights of the latest forward.
@@ -59,7 +65,7 @@ impl Pass {
 impl<'n> Training<'n> {
     pub(crate) fn new(network: &'n Network) -> Self {
         let n = network.params().parameters().count();
-        let (gradients, buffers) = (vec![None; n], Mutex::new(()));
+        let (gradients, buffers) = ((0..n).map(|_| None).collect(), Mutex::new(()));
         Self { network, engine: None, body: OnceLock::new(), gradients, buffers }
     }
 
@@ -105,35 +111,35 @@ impl<'n> Training<'n> {
                 let grads = (tracked * dlogits)?.sum_all()?.backward()?;
                 let parameters = self.network.params().parameters();
                 let grads: Vec<_> = parameters.map(|(_, var)| grads.get(var.as_tensor()).cloned()).collect();
-                grads.into_iter().enumerate().try_for_each(|(i, grad)| match grad {
-                    Some(grad) => self.add_gradient(i, grad.detach()),
-                    None => Ok(()),
-                })
+                for (sum, grad) in self.gradients.iter_mut().zip(grads) {
+                    let Some(grad) = grad else { continue };
+                    *sum = Some(Sum::Tensor(match sum.take() {
+                        Some(Sum::Tensor(sum)) => (sum + grad.detach())?,
+                        _ => grad.detach(),
+                    }));
+                }
+                Ok(())
             }
             PassBody::Compiled(batch) => {
                 let Some(compiled) = self.compiled()? else { unreachable!("a plan made this pass") };
                 let machine = compiled.machine(self.network);
-                let found = with_values(&dlogits, |d| batch.parameter_gradients(&machine, d))?;
+                let threads = &compiled.threads;
+                let found =
+                    with_values(&dlogits, |d| threads.within(|| batch.parameter_gradients(&machine, d)))?;
                 for gradient in found {
                     let entries = self.network.params().entries();
-                    let shape = entries[gradient.entry].shape.as_slice();
-                    let tensor = Tensor::from_vec(gradient.values, shape, &Device::Cpu)?;
                     let is_parameter = |e: &&graph::Entry| e.kind == graph::Kind::Parameter;
                     let place = entries[..gradient.entry].iter().filter(is_parameter).count();
-                    self.add_gradient(place, tensor)?;
+                    match &mut self.gradients[place] {
+                        Some(Sum::Values(sum)) => {
+                            sum.iter_mut().zip(&gradient.values).for_each(|(s, g)| *s += g)
+                        }
+                        sum => *sum = Some(Sum::Values(gradient.values)),
+                    }
                 }
                 Ok(())
             }
         }
-    }
-
-    fn add_gradient(&mut self, parameter: usize, gradient: Tensor) -> Result<()> {
-        let sum = &mut self.gradients[parameter];
-        *sum = Some(match sum.take() {
-            Some(sum) => (sum + gradient)?,
-            None => gradient,
-        });
-        Ok(())
     }
 
     /// Takes the gradients that have added up, one for each of `Network::parameters`, in order.
@@ -141,11 +147,14 @@ impl<'n> Training<'n> {
     /// # Errors
     /// When a parameter has none, because no backward has run.
     pub fn take_gradients(&mut self) -> Result<Vec<Tensor>> {
-        let names = self.network.params().parameters().map(|(name, _)| name);
-        let taken = self.gradients.iter_mut().map(Option::take).zip(names);
         let missing =
             |name: &str| Error::Other(format!("parameter `{name}` has no gradient: run a backward first"));
-        taken.map(|(grad, name)| grad.ok_or_else(|| missing(name))).collect()
+        let take = |(sum, (name, var)): (&mut Option<Sum>, (&str, &Var))| match sum.take() {
+            None => Err(missing(name)),
+            Some(Sum::Tensor(sum)) => Ok(sum),
+            Some(Sum::Values(sum)) => Ok(Tensor::from_vec(sum, var.shape(), &Device::Cpu)?),
+        };
+        self.gradients.iter_mut().zip(self.network.params().parameters()).map(take).collect()
     }
 
     /// The network as the released ARD, IAD and SAT codes attack it: in train mode, through batch
@@ -251,7 +260,8 @@ impl Classifier for AttackView<'_> {
         let rows: Vec<u32> = (0..logits.dim(0)? as u32).collect();
         let (loss, dlogits) = objective.value_and_grad(&rows, &logits)?;
         let dlogits = like_logits(&dlogits, &logits)?;
-        let dx = with_values(&dlogits, |d| batch.image_gradient(&compiled.machine(t.network), d))?;
+        let machine = compiled.machine(t.network);
+        let dx = with_values(&dlogits, |d| compiled.threads.within(|| batch.image_gradient(&machine, d)))?;
         Ok(Gradient { logits, loss, dx: Tensor::from_vec(dx, x.shape(), &Device::Cpu)? })
     }
 }
@@ -287,8 +297,8 @@ impl Compiled {
         let trained = self.trained(network, n, (h, w))?;
         let weights = self.weights(network)?;
         let machine = self.machine(network);
-        let (batch, moments) = with_values(x, |pixels| {
-            machine.forward(plan, weights, &self.threads, (pixels, n), hold, &trained)
+        let (mut batch, moments) = with_values(x, |pixels| {
+            self.threads.within(|| machine.forward(plan, weights, &self.threads, (pixels, n), hold, &trained))
         })?;
         let logits = Tensor::from_vec(batch.logits(&machine), (n, graph.n_classes()), &Device::Cpu)?;
         Ok((batch, logits, moments.iter().map(seen).collect::<Result<_>>()?))
@@ -319,7 +329,8 @@ impl Compiled {
         let fresh = || Packed { weights: Arc::new(Weights::new(graph, program, self.isa)), from: Vec::new() };
         let packed = packed.get_or_insert_with(fresh);
         if packed.take_changes(graph.entries(), &params)? {
-            Arc::make_mut(&mut packed.weights).fill(graph, program, &params)?;
+            let weights = Arc::make_mut(&mut packed.weights);
+            self.threads.within(|| weights.fill(graph, program, &params, &self.threads))?;
         }
         Ok(Arc::clone(&packed.weights))
     }

@@ -1,10 +1,11 @@
 //! The numbers of a network as the kernels read them: batch normalization folded in, weights packed.
 
+use super::engine::Threads;
 use super::program::{Conv, Kind, Program, Scale};
 use crate::error::Result;
 use crate::graph::{Graph, Op};
 use crate::kernels::Isa;
-use crate::kernels::conv::{Panels, phases, transformed};
+use crate::kernels::conv::{Panels, phases};
 use candle_core::{CpuStorage, Storage, Tensor};
 
 /// What each step of a program needs; refilled in place when the network has changed.
@@ -17,12 +18,10 @@ pub(super) struct Weights {
 #[derive(Clone, Debug)]
 pub(super) enum Numbers {
     None,
-    /// One set of panels forward and one for each phase of the way back; for Winograd's algorithm one
-    /// forward and one backward.
+    /// One set of panels forward and one for each phase of the way back.
     Conv {
         forward: Panels,
         backward: Vec<Panels>,
-        winograd: Option<[Panels; 2]>,
         bias: Option<Vec<f32>>,
     },
     /// `[tap][stored channel]`, in the same places.
@@ -80,18 +79,21 @@ impl Weights {
     }
 
     /// Takes the present values of `params`, in the order of the graph's entries.
-    pub(super) fn fill(&mut self, graph: &Graph, program: &Program, params: &[Tensor]) -> Result<()> {
+    pub(super) fn fill(
+        &mut self,
+        graph: &Graph,
+        program: &Program,
+        params: &[Tensor],
+        threads: &Threads,
+    ) -> Result<()> {
         for (step, numbers) in program.steps.iter().zip(&mut self.steps) {
             match (step.kind, numbers) {
-                (Kind::Conv(c), Numbers::Conv { forward, backward, winograd, bias }) => {
+                (Kind::Conv(c), Numbers::Conv { forward, backward, bias }) => {
                     let outputs = program.values[step.target].channels;
                     let inputs = program.values[step.source].channels;
                     let folded = Folded::new(graph, &c, params, outputs)?;
                     with_values(&params[c.weight], |w| {
-                        pack(&c, &folded.scale, w, [inputs, outputs], forward, backward);
-                        winograd.iter_mut().for_each(|panels| {
-                            pack_winograd(&folded.scale, w, [inputs, outputs], panels);
-                        });
+                        pack(&c, &folded.scale, w, [inputs, outputs], (forward, backward), threads);
                     })?;
                     *bias = folded.bias;
                 }
@@ -120,9 +122,6 @@ fn conv_room(conv: &Conv, isa: Isa, [inputs, outputs]: [usize; 2]) -> Numbers {
     Numbers::Conv {
         forward: Panels::new(isa, taps, inputs, stored(outputs)),
         backward: backward.iter().map(|p| Panels::new(isa, p.taps.len(), outputs, stored(inputs))).collect(),
-        winograd: conv.winograd(inputs, outputs).map(|_| {
-            [Panels::new(isa, 36, inputs, stored(outputs)), Panels::new(isa, 36, outputs, stored(inputs))]
-        }),
         bias: None,
     }
 }
@@ -156,26 +155,22 @@ fn pack(
     scale: &[f64],
     w: &[f32],
     [inputs, outputs]: [usize; 2],
-    forward: &mut Panels,
-    backward: &mut [Panels],
+    (forward, backward): (&mut Panels, &mut [Panels]),
+    threads: &Threads,
 ) {
     let side = conv.window.kernel;
     let area = side * side;
+    let threads = threads.for_work(w.len() as u64 * WORK_OF_PACKING);
     let at = |o: usize, i: usize, tap: usize| (f64::from(w[(o * inputs + i) * area + tap]) * scale[o]) as f32;
-    forward.fill(outputs, |o, tap, i| at(o, i, tap));
+    threads.each(&mut forward.panels(), |_, panel| panel.fill(outputs, |o, tap, i| at(o, i, tap)));
     for (panels, phase) in backward.iter_mut().zip(phases(&conv.window)) {
-        panels.fill(inputs, |i, tap, o| at(o, i, phase.taps[tap].0 * side + phase.taps[tap].1));
+        let taps: Vec<usize> = phase.taps.iter().map(|(y, x)| y * side + x).collect();
+        threads.each(&mut panels.panels(), |_, panel| panel.fill(inputs, |i, tap, o| at(o, i, taps[tap])));
     }
 }
 
-/// The way back is the same convolution with its kernel turned around.
-fn pack_winograd(scale: &[f64], w: &[f32], [inputs, outputs]: [usize; 2], panels: &mut [Panels; 2]) {
-    let at = |o: usize, i: usize, tap: usize| f64::from(w[(o * inputs + i) * 9 + tap]) * scale[o];
-    let forward = transformed(outputs, inputs, at);
-    panels[0].fill(outputs, |o, place, i| forward[(o * inputs + i) * 36 + place]);
-    let backward = transformed(inputs, outputs, |i, o, tap| at(o, i, 8 - tap));
-    panels[1].fill(inputs, |i, place, o| backward[(i * outputs + o) * 36 + place]);
-}
+/// Packing a number costs about as much as this many multiply-adds.
+const WORK_OF_PACKING: u64 = 16;
 
 fn pack_depthwise(conv: &Conv, scale: &[f64], w: &[f32], forward: &mut [f32], backward: &mut [Vec<f32>]) {
     let (side, channels) = (conv.window.kernel, scale.len());

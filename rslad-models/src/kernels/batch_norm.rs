@@ -91,67 +91,80 @@ impl SumKernel<'_> {
     unsafe fn images<S: Simd>(&self) {
         let stride = self.layout.stride();
         for image in 0..self.images {
-            for channel in (0..stride).step_by(S::LANES) {
-                let base = image * self.layout.image() + channel;
-                // SAFETY: the channel is inside a pixel, the image inside the tensors, and `out` has two
-                // rows for each image.
-                unsafe {
-                    let (first, second) = match self.what {
-                        Sums::Moments => self.moments::<S>(base),
-                        Sums::Gradient => self.gradient::<S>(base, channel),
-                    };
-                    let out = self.out.add(image * 2 * stride + channel);
-                    first.store(out);
-                    second.store(out.add(stride));
+            // SAFETY: the image is inside the tensors, and `out` has two rows for each.
+            unsafe {
+                let [x, g] = self.tensors.map(|t| t.add(image * self.layout.image()));
+                let [first, second] = [0, stride].map(|row| self.out.add(image * 2 * stride + row));
+                match self.what {
+                    Sums::Moments => self.moments::<S>(x, first, second),
+                    Sums::Gradient => self.gradient::<S>(x, g, [first, second]),
                 }
             }
         }
     }
 
     #[inline(always)]
-    unsafe fn moments<S: Simd>(&self, base: usize) -> (S, S) {
+    unsafe fn moments<S: Simd>(&self, x: *const f32, mean: *mut f32, squares: *mut f32) {
         // SAFETY: the caller's promise.
         unsafe {
-            let x = self.tensors[0].add(base);
-            let total = self.over_pixels(|at| [S::load(x.add(at)), S::splat(0.0)])[0];
-            let mean = total.div(S::splat(self.layout.pixels() as f32));
-            let squares = self.over_pixels(|at| {
-                let d = S::load(x.add(at)).sub(mean);
-                [d.mul(d), S::splat(0.0)]
+            self.over_rows([mean], |at, _| [S::load(x.add(at))]);
+            let pixels = S::splat(self.layout.pixels() as f32);
+            self.each_channel::<S>(|c| S::load(mean.add(c)).div(pixels).store(mean.add(c)));
+            self.over_rows([squares], |at, channel| {
+                let d = S::load(x.add(at)).sub(S::load(mean.add(channel)));
+                [d.mul(d)]
             });
-            (mean, squares[0])
         }
     }
 
     #[inline(always)]
-    unsafe fn gradient<S: Simd>(&self, base: usize, channel: usize) -> (S, S) {
+    unsafe fn gradient<S: Simd>(&self, x: *const f32, g: *const f32, sums: [*mut f32; 2]) {
+        let [mean, inverse] = self.channels;
         // SAFETY: the caller's promise.
         unsafe {
-            let (x, g) = (self.tensors[0].add(base), self.tensors[1].add(base));
-            let [mean, inverse] = self.channels.map(|c| S::load(c.add(channel)));
-            let [plain, weighted] = self.over_pixels(|at| {
+            self.over_rows(sums, |at, channel| {
                 let g = S::load(g.add(at));
-                [g, S::load(x.add(at)).sub(mean).mul(g)]
+                [g, S::load(x.add(at)).sub(S::load(mean.add(channel))).mul(g)]
             });
-            (plain, weighted.mul(inverse))
+            let weighted = sums[1];
+            self.each_channel::<S>(|c| {
+                S::load(weighted.add(c)).mul(S::load(inverse.add(c))).store(weighted.add(c));
+            });
         }
     }
 
-    /// Two sums over the pixels of an image: along rows, then over rows.
     #[inline(always)]
-    unsafe fn over_pixels<S: Simd>(&self, term: impl Fn(usize) -> [S; 2]) -> [S; 2] {
+    fn each_channel<S: Simd>(&self, f: impl Fn(usize)) {
+        (0..self.layout.stride()).step_by(S::LANES).for_each(f);
+    }
+
+    /// Sums over the pixels of an image: along rows, then over rows, all channels of a row while it is
+    /// in the cache.
+    #[inline(always)]
+    unsafe fn over_rows<S: Simd, const N: usize>(
+        &self,
+        sums: [*mut f32; N],
+        term: impl Fn(usize, usize) -> [S; N],
+    ) {
+        let stride = self.layout.stride();
         // SAFETY: the caller's promise.
         unsafe {
-            let mut total = [S::splat(0.0); 2];
+            self.each_channel::<S>(|c| sums.iter().for_each(|sum| S::splat(0.0).store(sum.add(c))));
             for row in self.layout.rows() {
-                let mut line = [S::splat(0.0); 2];
-                for pixel in 0..self.layout.width {
-                    let [a, b] = term(row + pixel * self.layout.stride());
-                    line = [line[0].add(a), line[1].add(b)];
+                for channel in (0..stride).step_by(S::LANES) {
+                    let mut line = [S::splat(0.0); N];
+                    for pixel in 0..self.layout.width {
+                        let terms = term(row + pixel * stride + channel, channel);
+                        for n in 0..N {
+                            line[n] = line[n].add(terms[n]);
+                        }
+                    }
+                    for (sum, line) in sums.iter().zip(line) {
+                        let sum = sum.add(channel);
+                        S::load(sum).add(line).store(sum);
+                    }
                 }
-                total = [total[0].add(line[0]), total[1].add(line[1])];
             }
-            total
         }
     }
 }

@@ -7,11 +7,16 @@
 mod direct;
 mod pack;
 mod sweep;
+mod transforms;
 mod weight_gradient;
+mod weight_sums;
 mod winograd;
+mod winograd_gradient;
 
 pub(crate) use direct::direct;
-pub(crate) use pack::{Panels, panel_widths};
+pub(crate) use pack::Panels;
 pub(crate) use sweep::{Sweep, phases};
-pub(crate) use weight_gradient::{WeightSums, weight_gradient};
-pub(crate) use winograd::{Tiles, tile_border, transformed, winograd};
+pub(crate) use weight_gradient::weight_gradient;
+pub(crate) use weight_sums::{Share, WeightSums};
+pub(crate) use winograd::{Tiles, Turn, tile_border, winograd};
+pub(crate) use winograd_gradient::{tile_gradient, tile_parts};

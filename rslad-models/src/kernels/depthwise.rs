@@ -114,7 +114,8 @@ impl Depthwise<'_> {
 /// Channels of a block of [`depthwise_weight_gradient`].
 pub(crate) const BLOCK: usize = 8;
 
-/// Sums run over about this many pixels before they join the total.
+/// Sums run over this many pixels of an image before they join the total; all channels take their turn
+/// while these pixels are in the cache.
 const RUN: usize = 256;
 
 /// Adds to `sums`, `[channel block][tap][8]` beginning with block `first`, what `images` images
@@ -135,14 +136,12 @@ pub(crate) fn depthwise_weight_gradient(
     let block = sweep.taps.len() * BLOCK;
     assert!(sums.len().is_multiple_of(block), "whole blocks of sums");
     assert!(first * BLOCK + sums.len() / block * BLOCK <= sweep.depth.min(sweep.target_stride));
-    for (i, sums) in sums.chunks_exact_mut(block).enumerate() {
-        let channel = (first + i) * BLOCK;
-        let (source, gradient) = (source.as_ptr(), gradient.as_ptr());
-        let kernel = WeightGradient { sweep, images, source, gradient, channel, sums: sums.as_mut_ptr() };
-        // SAFETY: `check` found every read inside, the channels are inside a pixel, and `sums` holds 8
-        // floats for every tap.
-        unsafe { launch(isa, kernel) }
-    }
+    let blocks = sums.len() / block;
+    let (source, gradient) = (source.as_ptr(), gradient.as_ptr());
+    let kernel = WeightGradient { sweep, images, source, gradient, first, blocks, sums: sums.as_mut_ptr() };
+    // SAFETY: `check` found every read inside, the channels are inside a pixel, and `sums` holds 8
+    // floats for every tap of every block.
+    unsafe { launch(isa, kernel) }
 }
 
 struct WeightGradient<'a> {
@@ -150,7 +149,8 @@ struct WeightGradient<'a> {
     images: usize,
     source: *const f32,
     gradient: *const f32,
-    channel: usize,
+    first: usize, // block
+    blocks: usize,
     sums: *mut f32,
 }
 
@@ -158,12 +158,15 @@ impl Kernel for WeightGradient<'_> {
     #[inline(always)]
     unsafe fn run<P: Platform>(self) {
         const TAPS: usize = 9;
-        let per_run = (RUN / self.sweep.sources.len().max(1)).max(1);
-        for first in (0..self.images).step_by(per_run) {
-            for tap in (0..self.sweep.taps.len()).step_by(TAPS) {
-                let count = per_run.min(self.images - first);
-                // SAFETY: the promise of `depthwise_weight_gradient`.
-                unsafe { self.taps::<P::Narrow, TAPS>(tap, first, count) }
+        let taps = self.sweep.taps.len();
+        for (image, pixel) in (0..self.images)
+            .flat_map(|image| (0..self.sweep.sources.len()).step_by(RUN).map(move |pixel| (image, pixel)))
+        {
+            for block in 0..self.blocks {
+                for tap in (0..taps).step_by(TAPS) {
+                    // SAFETY: the promise of `depthwise_weight_gradient`.
+                    unsafe { self.taps::<P::Narrow, TAPS>(block, tap, image, pixel) }
+                }
             }
         }
     }
@@ -171,30 +174,31 @@ impl Kernel for WeightGradient<'_> {
 
 impl WeightGradient<'_> {
     #[inline(always)]
-    unsafe fn taps<S: Simd, const T: usize>(&self, tap: usize, first: usize, count: usize) {
+    unsafe fn taps<S: Simd, const T: usize>(&self, block: usize, tap: usize, image: usize, pixel: usize) {
         let taps = &self.sweep.taps[tap..];
+        let channel = (self.first + block) * BLOCK;
+        let total = block * self.sweep.taps.len() + tap;
         // SAFETY: the caller's promise. Taps past the end repeat the last one and are dropped.
         unsafe {
             let x: [*const f32; T] =
-                std::array::from_fn(|t| self.source.add(taps[t.min(taps.len() - 1)] + self.channel));
-            let mut block = [S::splat(0.0); T];
+                std::array::from_fn(|t| self.source.add(taps[t.min(taps.len() - 1)] + channel));
+            let mut done = [S::splat(0.0); T];
             {
                 let mut sums = [S::splat(0.0); T];
-                for i in first..first + count {
-                    let (source, target) = (i * self.sweep.source_image, i * self.sweep.target_image);
-                    for (from, to) in self.sweep.sources.iter().zip(&self.sweep.targets) {
-                        let d = S::load(self.gradient.add(target + to + self.channel));
-                        for t in 0..T {
-                            sums[t] = S::load(x[t].add(source + from)).mul_add(d, sums[t]);
-                        }
+                let (source, target) = (image * self.sweep.source_image, image * self.sweep.target_image);
+                let pixels = self.sweep.sources[pixel..].iter().zip(&self.sweep.targets[pixel..]);
+                for (from, to) in pixels.take(RUN) {
+                    let d = S::load(self.gradient.add(target + to + channel));
+                    for t in 0..T {
+                        sums[t] = S::load(x[t].add(source + from)).mul_add(d, sums[t]);
                     }
                 }
                 for t in 0..T {
-                    std::ptr::write(&raw mut block[t], sums[t]);
+                    std::ptr::write(&raw mut done[t], sums[t]);
                 }
             }
-            for (t, &sum) in block.iter().enumerate().take(taps.len()) {
-                let at = self.sums.add((tap + t) * S::LANES);
+            for (t, &sum) in done.iter().enumerate().take(taps.len()) {
+                let at = self.sums.add((total + t) * S::LANES);
                 S::load(at).add(sum).store(at);
             }
         }

@@ -140,12 +140,13 @@ impl<const KIND: u8> Step<'_, KIND> {
         for image in 0..p.images {
             for row in p.layout.rows() {
                 let first = image * p.layout.image() + row;
-                for pixel in 0..p.layout.width {
-                    for channel in (0..stride).step_by(S::LANES) {
-                        let at = first + pixel * stride + channel;
-                        // SAFETY: `at` is inside an image, `channel` inside a pixel.
-                        unsafe {
-                            let value = self.value::<S>(at, channel);
+                for channel in (0..stride).step_by(S::LANES) {
+                    // SAFETY: `at` is inside an image, `channel` inside a pixel.
+                    unsafe {
+                        let factors = [0, 1, 2].map(|i| S::load(p.factors[i].add(channel)));
+                        for pixel in 0..p.layout.width {
+                            let at = first + pixel * stride + channel;
+                            let value = self.value(at, factors);
                             p.epilogue.apply(value, channel, at).store(p.target.add(at));
                         }
                     }
@@ -155,11 +156,10 @@ impl<const KIND: u8> Step<'_, KIND> {
     }
 
     #[inline(always)]
-    unsafe fn value<S: Simd>(&self, at: usize, channel: usize) -> S {
+    unsafe fn value<S: Simd>(&self, at: usize, [a, b, c]: [S; 3]) -> S {
         let p = &self.0;
         // SAFETY: the caller's promise.
         unsafe {
-            let [a, b, c] = [0, 1, 2].map(|i| S::load(p.factors[i].add(channel)));
             let [x, y] = [0, 1].map(|i| S::load(p.sources[i].add(at)));
             match KIND {
                 0 => x.mul_add(a, b),

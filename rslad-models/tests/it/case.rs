@@ -52,6 +52,22 @@ impl Case {
         assert!(error < tolerance, "{} {item}: relative error {error:e}, tolerance {tolerance:e}", self.name);
     }
 
+    /// As [`Case::assert_close`], or within 5e-3 while there are ReLUs that rounding may flip.
+    pub fn assert_close_but_for_relus(
+        &self,
+        item: &str,
+        ours: &Tensor,
+        tolerance: f64,
+        undecided_relus: impl FnOnce() -> usize,
+    ) {
+        let error = relative_error(&values(ours), &self.truth(item));
+        if error >= tolerance {
+            let undecided = undecided_relus();
+            let excused = undecided > 0 && error < 5e-3;
+            assert!(excused, "{} {item}: error {error:e}, {undecided} undecided ReLUs", self.name);
+        }
+    }
+
     /// Eval mode: at most one image may differ, by the flip of a single ReLU.
     pub fn assert_eval_input_gradient(&self, ours: &Tensor) {
         let off = self.images_that_differ("eval/input_grad_of64", ours);

@@ -13,7 +13,7 @@ pub(crate) struct Panels {
 }
 
 /// How `stride` stored channels are cut into panels.
-pub(crate) fn panel_widths(isa: Isa, stride: usize) -> Vec<usize> {
+pub(super) fn panel_widths(isa: Isa, stride: usize) -> Vec<usize> {
     let mut widths = Vec::new();
     let mut rest = stride;
     for width in [2 * isa.lanes(), isa.lanes(), 8] {
@@ -30,27 +30,47 @@ impl Panels {
         Self { widths, taps, depth, data: vec![0.0; taps * depth * stride] }
     }
 
-    /// Sets the weights of the first `channels` output channels; the lanes beyond stay zero.
-    /// `weight(channel, tap, depth)` is read channel by channel.
-    pub(crate) fn fill(&mut self, channels: usize, weight: impl Fn(usize, usize, usize) -> f32) {
-        let mut first = 0;
-        let mut rest = self.data.as_mut_slice();
-        for &width in &self.widths {
-            let (panel, next) = rest.split_at_mut(self.taps * self.depth * width);
-            for lane in 0..width.min(channels.saturating_sub(first)) {
-                for tap in 0..self.taps {
-                    let rows = &mut panel[tap * self.depth * width..];
-                    for d in 0..self.depth {
-                        rows[d * width + lane] = weight(first + lane, tap, d);
-                    }
-                }
-            }
-            (first, rest) = (first + width, next);
-        }
+    /// The panels, to be filled by [`Panel::fill`].
+    pub(crate) fn panels(&mut self) -> Vec<Panel<'_>> {
+        let (taps, depth) = (self.taps, self.depth);
+        let (mut rest, mut first) = (self.data.as_mut_slice(), 0);
+        let cut = |&width: &usize| {
+            let (data, after) = std::mem::take(&mut rest).split_at_mut(taps * depth * width);
+            rest = after;
+            first += width;
+            Panel { first: first - width, width, taps, depth, data }
+        };
+        self.widths.iter().map(cut).collect()
     }
 
     /// Bytes of the weights.
     pub(super) fn bytes(&self) -> usize {
         size_of_val(self.data.as_slice())
+    }
+}
+
+/// One panel of weights.
+pub(crate) struct Panel<'a> {
+    first: usize,
+    width: usize,
+    taps: usize,
+    depth: usize,
+    data: &'a mut [f32],
+}
+
+impl Panel<'_> {
+    /// Sets the weights of its output channels below `channels`; the lanes beyond stay zero.
+    pub(crate) fn fill(&mut self, channels: usize, weight: impl Fn(usize, usize, usize) -> f32) {
+        const RUN: usize = 8; // the rows that these channels are read from and written to stay in the cache
+        for first in (0..self.depth).step_by(RUN) {
+            for lane in 0..self.width.min(channels.saturating_sub(self.first)) {
+                for d in first..self.depth.min(first + RUN) {
+                    for tap in 0..self.taps {
+                        let at = (tap * self.depth + d) * self.width + lane;
+                        self.data[at] = weight(self.first + lane, tap, d);
+                    }
+                }
+            }
+        }
     }
 }

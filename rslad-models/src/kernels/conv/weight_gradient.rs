@@ -1,85 +1,19 @@
 //! The gradient of the weights: for every tap and input channel, the products of the image there with
 //! the gradient of the output, summed over all pixels.
 
-use super::{Sweep, panel_widths};
+use super::Sweep;
+use super::weight_sums::{Block, Share, WeightSums};
 use crate::kernels::simd::{Isa, Kernel, Platform, Simd, launch};
 
 /// Sums run over about this many pixels before they join the total: two short sums round less than a
 /// long one.
 const RUN: usize = 256;
 
-/// The sums of a weight gradient, cut into blocks of rows (one row for each tap and input channel) by
-/// panels of output channels. The blocks are independent, so threads may share them out.
-#[derive(Debug)]
-pub(crate) struct WeightSums {
-    blocks: Vec<Block>,
-    rows: usize,
-    data: Vec<f32>,
-}
-
-/// Some rows of a panel.
-#[derive(Clone, Copy, Debug)]
-struct Block {
-    row: usize,
-    channel: usize,
-    width: usize,
-    offset: usize,
-}
-
-/// Rows of a block: what the registers hold.
-fn block_rows(isa: Isa) -> usize {
-    if isa == Isa::Avx512 { 8 } else { 4 }
-}
-
 impl WeightSums {
-    /// Zeros for a sweep.
-    pub(crate) fn new(isa: Isa, sweep: &Sweep) -> Self {
-        let (rows, height) = (sweep.taps.len() * sweep.depth, block_rows(isa));
-        let (mut blocks, mut channel, mut offset) = (Vec::new(), 0, 0);
-        for width in panel_widths(isa, sweep.target_stride) {
-            for row in (0..rows).step_by(height) {
-                blocks.push(Block { row, channel, width, offset });
-                offset += height * width;
-            }
-            channel += width;
-        }
-        Self { blocks, rows, data: vec![0.0; offset] }
+    /// Zeros for a sweep; a row of a block is one tap of an input channel.
+    pub(crate) fn of_sweep(isa: Isa, sweep: &Sweep, room: Vec<f32>) -> Self {
+        Self::zeros(isa, sweep.depth, sweep.target_stride, [sweep.taps.len(), 1], room)
     }
-
-    /// Cuts the blocks into at most `parts` shares.
-    pub(crate) fn shares(&mut self, parts: usize) -> Vec<Share<'_>> {
-        let per_share = self.blocks.len().div_ceil(parts.max(1)).max(1);
-        let rows = self.rows;
-        let (mut rest, mut taken) = (self.data.as_mut_slice(), 0);
-        let mut shares = Vec::new();
-        for blocks in self.blocks.chunks(per_share) {
-            let end = self
-                .blocks
-                .get(shares.len() * per_share + blocks.len())
-                .map_or(taken + rest.len(), |b| b.offset);
-            let (data, next) = rest.split_at_mut(end - taken);
-            (rest, taken) = (next, end);
-            shares.push(Share { blocks, rows, data });
-        }
-        shares
-    }
-
-    /// Calls `put(row, channel, sum)` for every row and stored channel.
-    pub(crate) fn read(&self, isa: Isa, mut put: impl FnMut(usize, usize, f32)) {
-        for b in &self.blocks {
-            for r in 0..block_rows(isa).min(self.rows - b.row) {
-                let sums = &self.data[b.offset + r * b.width..][..b.width];
-                sums.iter().enumerate().for_each(|(c, &sum)| put(b.row + r, b.channel + c, sum));
-            }
-        }
-    }
-}
-
-/// A part of the blocks, for one thread.
-pub(crate) struct Share<'a> {
-    blocks: &'a [Block],
-    rows: usize,
-    data: &'a mut [f32],
 }
 
 /// Adds to the sums of a share what `images` images contribute.
@@ -95,10 +29,8 @@ pub(crate) fn weight_gradient(
     share: &mut Share<'_>,
 ) {
     sweep.check(images, source.len(), gradient.len());
-    assert_eq!(share.rows, sweep.taps.len() * sweep.depth, "a share of this sweep's sums");
-    let Some((first, last)) = share.blocks.first().zip(share.blocks.last()) else { return };
-    assert!(last.offset + block_rows(isa) * last.width - first.offset <= share.data.len(), "a whole share");
-    assert!(last.channel + last.width <= sweep.target_stride);
+    share.check(sweep.taps.len() * sweep.depth, 1, sweep.target_stride);
+    let Some(first) = share.blocks.first() else { return };
     let rows: Vec<usize> = sweep.taps.iter().flat_map(|tap| (0..sweep.depth).map(move |d| tap + d)).collect();
     let kernel = WeightGradient {
         sweep,

@@ -5,36 +5,59 @@
 //! transformed weights, one matrix product for each of the 36 places, and transformed back on their way
 //! through the epilogue. Every tile is computed by itself, so results do not depend on the batch.
 //!
+//! Weights are transformed while they are used, a panel and some input channels at a time, into a
+//! scratch that stays in the second-level cache. Kept in memory, they would be four times the plain
+//! ones and slower to read than to make.
+//!
 //! Source: Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (CVPR 2016).
 
 use super::direct::{OnPanel, each_panel, sums};
 use super::pack::Panels;
+use super::transforms::{source_transform, target_transform, weight_transform};
 use crate::graph::Pad;
 use crate::kernels::Layout;
 use crate::kernels::epilogue::{Epilogue, Raw};
 use crate::kernels::simd::{Isa, Kernel, Platform, Simd, launch};
 use std::cell::RefCell;
+use std::ops::Range;
 
 /// Places of a transformed tile.
-const PLACES: usize = 36;
+pub(super) const PLACES: usize = 36;
 
-/// Bytes that the transformed tiles of a batch may take: a part of the second-level cache.
-const BATCH_BYTES: usize = 1 << 20;
+/// Bytes that the transformed source tiles of a batch may take. They stream by once for each panel, so
+/// they need not stay in the second-level cache; more of them make more of the transformed weights.
+const BATCH_BYTES: usize = 2 << 20;
+
+/// Most tiles of a batch.
+const BATCH_TILES: usize = 128;
+
+/// Input channels whose weights are transformed together.
+const DEPTH: usize = 64;
+
+/// Floats that set the places apart, so that they do not all fall into one set of the cache.
+const APART: usize = 16;
+
+/// How a kernel is read: as it lies, or turned around, which is the way back to the source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    None,
+    Half,
+}
 
 /// The tiles of an image: where each reads and writes, and how many of its pixels exist.
 #[derive(Debug)]
 pub(crate) struct Tiles {
-    places: Vec<Tile>,
-    source: Layout,
-    target: Layout,
+    pub(super) places: Vec<Tile>,
+    pub(super) source: Layout,
+    pub(super) target: Layout,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Tile {
-    source: usize,
-    target: usize,
-    rows: usize,
-    columns: usize,
+pub(super) struct Tile {
+    pub(super) source: usize,
+    pub(super) target: usize,
+    pub(super) rows: usize,
+    pub(super) columns: usize,
 }
 
 /// The border that the source of a 3x3 convolution with this padding needs so that whole tiles can be
@@ -67,54 +90,35 @@ impl Tiles {
     }
 
     /// Panics unless `images` images fit into slices of these lengths.
-    fn check(&self, images: usize, source: usize, target: usize) {
+    pub(super) fn check(&self, images: usize, source: usize, target: usize) {
         let (from, to) = (&self.source, &self.target);
         let last = self.places.iter().map(|t| t.source).max().unwrap_or(0);
         assert!(last + 5 * from.row() + 6 * from.stride() <= from.image(), "a tile reads inside its image");
         assert!(images * from.image() <= source, "tiles read inside their source");
         assert!(images * to.image() <= target, "tiles write inside their target");
     }
-}
 
-/// The transformed weights of every pair of channels, `[outputs][inputs][36]`, from
-/// `weight(output, input, tap)`.
-pub(crate) fn transformed(
-    outputs: usize,
-    inputs: usize,
-    weight: impl Fn(usize, usize, usize) -> f64,
-) -> Vec<f32> {
-    const G: [[f64; 3]; 6] = [
-        [1.0 / 4.0, 0.0, 0.0],
-        [-1.0 / 6.0, -1.0 / 6.0, -1.0 / 6.0],
-        [-1.0 / 6.0, 1.0 / 6.0, -1.0 / 6.0],
-        [1.0 / 24.0, 1.0 / 12.0, 1.0 / 6.0],
-        [1.0 / 24.0, -1.0 / 12.0, 1.0 / 6.0],
-        [0.0, 0.0, 1.0],
-    ];
-    let dot = |a: &[f64; 3], b: [f64; 3]| a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
-    let mut out = Vec::with_capacity(outputs * inputs * PLACES);
-    for (o, i) in (0..outputs).flat_map(|o| (0..inputs).map(move |i| (o, i))) {
-        let w: [f64; 9] = std::array::from_fn(|tap| weight(o, i, tap));
-        let rows = G.map(|g| [0, 1, 2].map(|x| dot(&g, [w[x], w[3 + x], w[6 + x]])));
-        out.extend(rows.iter().flat_map(|&row| G.iter().map(move |g| dot(g, row) as f32)));
+    /// Image and place of a tile, counted over images.
+    #[inline(always)]
+    pub(super) fn tile(&self, i: usize) -> (usize, Tile) {
+        let n = self.places.len();
+        (i / n, self.places[i % n])
     }
-    out
 }
 
 thread_local! {
-    /// Room for the transformed tiles of a batch.
+    /// Room for what is transformed: sources, weights, targets.
     static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
-/// `images` images of a 3x3 convolution with stride 1; `weights` hold the transformed ones, a tap for
-/// each of the 36 places.
+/// `images` images of a 3x3 convolution with stride 1, its weights packed as for [`direct`](super::direct).
 ///
 /// # Panics
 /// When the slices are too short, or the weights are of another shape.
 pub(crate) fn winograd(
     isa: Isa,
     tiles: &Tiles,
-    weights: &Panels,
+    (weights, turn): (&Panels, Turn),
     images: usize,
     source: &[f32],
     target: &mut [f32],
@@ -122,113 +126,127 @@ pub(crate) fn winograd(
 ) {
     tiles.check(images, source.len(), target.len());
     let stride = weights.widths.iter().sum::<usize>();
-    assert_eq!((weights.taps, weights.depth, stride), (PLACES, tiles.source.channels, tiles.target.stride()));
-    let per_tile = PLACES * (tiles.source.stride() + stride);
-    let batch = (BATCH_BYTES / (4 * per_tile)).clamp(16, 64).next_multiple_of(8);
+    assert_eq!((weights.taps, weights.depth, stride), (9, tiles.source.channels, tiles.target.stride()));
     let to = target.as_mut_ptr();
     let epilogue = epilogue.raw(to, images * tiles.target.image(), stride);
+    let room = Room::new(isa, tiles, images);
     SCRATCH.with_borrow_mut(|scratch| {
-        scratch.resize(scratch.len().max(batch * per_tile), 0.0);
-        let (inputs, outputs) = scratch.split_at_mut(batch * PLACES * tiles.source.stride());
-        let (inputs, outputs) = (inputs.as_mut_ptr(), outputs.as_mut_ptr());
-        let source = source.as_ptr();
-        let kernel =
-            Winograd { tiles, weights, images, source, target: to, epilogue, inputs, outputs, batch };
+        scratch.resize(scratch.len().max(room.floats()), 0.0);
+        let (inputs, rest) = scratch.split_at_mut(PLACES * room.input);
+        let (panel, outputs) = rest.split_at_mut(PLACES * room.panel);
+        let kernel = Winograd {
+            tiles,
+            weights,
+            turn,
+            total: images * tiles.places.len(),
+            source: source.as_ptr(),
+            target: to,
+            epilogue,
+            inputs: inputs.as_mut_ptr(),
+            panel: panel.as_mut_ptr(),
+            outputs: outputs.as_mut_ptr(),
+            room,
+        };
         // SAFETY: `check` found every read and write inside; the weights were just compared; the scratch
-        // holds a batch of transformed sources and targets.
+        // holds a batch of transformed sources and targets, and a panel of weights.
         unsafe { launch(isa, kernel) }
     });
+}
+
+/// The room that a batch takes: tiles, and the floats from one place to the next.
+#[derive(Clone, Copy)]
+struct Room {
+    tiles: usize,
+    input: usize,
+    panel: usize,
+    output: usize,
+}
+
+impl Room {
+    fn new(isa: Isa, tiles: &Tiles, images: usize) -> Self {
+        let (total, width) = (images * tiles.places.len(), 2 * isa.lanes());
+        let most = (BATCH_BYTES / (4 * PLACES * tiles.source.stride())).clamp(16, BATCH_TILES);
+        let batches = total.div_ceil(most).max(1);
+        let n = total.div_ceil(batches).next_multiple_of(8);
+        let (input, panel, output) = (n * tiles.source.stride(), DEPTH * width, n * width);
+        Self { tiles: n, input: input + APART, panel: panel + APART, output: output + APART }
+    }
+
+    fn floats(&self) -> usize {
+        PLACES * (self.input + self.panel + self.output)
+    }
 }
 
 struct Winograd<'a> {
     tiles: &'a Tiles,
     weights: &'a Panels,
-    images: usize,
+    turn: Turn,
+    total: usize,
     source: *const f32,
     target: *mut f32,
     epilogue: Raw,
-    inputs: *mut f32,  // [36][batch][source channels]
-    outputs: *mut f32, // [36][batch][target channels]
-    batch: usize,
+    inputs: *mut f32,  // [36][tile][source channel]
+    panel: *mut f32,   // [36][depth][channel of the panel]
+    outputs: *mut f32, // [36][tile][channel of the panel]
+    room: Room,
 }
 
 impl Kernel for Winograd<'_> {
     #[inline(always)]
     unsafe fn run<P: Platform>(self) {
-        let total = self.images * self.tiles.places.len();
-        let wide = |stride: usize| stride.is_multiple_of(P::Wide::LANES);
-        for first in (0..total).step_by(self.batch) {
-            let count = self.batch.min(total - first);
-            // SAFETY: the promise of `winograd`; each vector divides the pixel.
+        let batch = self.room.tiles;
+        for first in (0..self.total).step_by(batch) {
+            let batch = Batch { winograd: &self, first, count: batch.min(self.total - first) };
+            // SAFETY: the promise of `winograd`; the vector divides the pixel.
             unsafe {
-                if wide(self.tiles.source.stride()) {
-                    self.transform_sources::<P::Wide>(first, count);
+                if self.tiles.source.stride().is_multiple_of(P::Wide::LANES) {
+                    batch.transform_sources::<P::Wide>();
                 } else {
-                    self.transform_sources::<P::Narrow>(first, count);
+                    batch.transform_sources::<P::Narrow>();
                 }
-                each_panel::<P>(self.weights, &Products { winograd: &self, count });
-                if wide(self.tiles.target.stride()) {
-                    self.transform_targets::<P::Wide>(first, count);
-                } else {
-                    self.transform_targets::<P::Narrow>(first, count);
-                }
+                each_panel::<P>(self.weights, &batch);
             }
         }
     }
 }
 
-/// The matrix products of a batch of tiles.
-struct Products<'a, 'b> {
+/// Some of the tiles.
+struct Batch<'a, 'b> {
     winograd: &'b Winograd<'a>,
+    first: usize,
     count: usize,
 }
 
-impl OnPanel for Products<'_, '_> {
+impl OnPanel for Batch<'_, '_> {
     #[inline(always)]
-    unsafe fn panel<S: Simd, const M: usize, const V: usize>(&self, mut weights: *const f32, channel: usize) {
-        let w = self.winograd;
-        let (stride, depth, target) = (w.tiles.source.stride(), w.weights.depth, w.tiles.target.stride());
-        for place in 0..PLACES {
-            for first in (0..self.count).step_by(M) {
-                let n = M.min(self.count - first);
-                // SAFETY: the scratch holds `batch` tiles at each place; a short block repeats its first
-                // tile and drops the copies.
-                unsafe {
-                    let tile = |m: usize| place * w.batch + first + if m < n { m } else { 0 };
-                    let from: [*const f32; M] =
-                        std::array::from_fn(|m| w.inputs.add(tile(m) * stride).cast_const());
-                    let mut block = [[S::splat(0.0); V]; M];
-                    sums(&from, &[0], depth, weights, &mut block);
-                    for (m, sums) in block.iter().enumerate().take(n) {
-                        let to = w.outputs.add(tile(m) * target + channel);
-                        for (v, &sum) in sums.iter().enumerate() {
-                            sum.store(to.add(v * S::LANES));
-                        }
-                    }
-                }
+    unsafe fn panel<S: Simd, const M: usize, const V: usize>(&self, weights: *const f32, channel: usize) {
+        let depth = self.winograd.weights.depth;
+        for first in (0..depth).step_by(DEPTH) {
+            let channels = first..depth.min(first + DEPTH);
+            // SAFETY: the caller's promise.
+            unsafe {
+                self.transform_weights::<S, V>(weights, channels.clone());
+                self.products::<S, M, V>(channels);
             }
-            // SAFETY: the panel holds `depth` rows for each place.
-            weights = unsafe { weights.add(depth * V * S::LANES) };
         }
+        // SAFETY: the caller's promise.
+        unsafe { self.transform_targets::<S, V>(channel) }
     }
 }
 
-impl Winograd<'_> {
-    fn tile(&self, i: usize) -> (usize, Tile) {
-        let n = self.tiles.places.len();
-        (i / n, self.tiles.places[i % n])
-    }
-
+impl Batch<'_, '_> {
     #[expect(clippy::needless_range_loop, reason = "an iterator keeps `half` out of registers: 1.6x slower")]
     #[inline(always)]
-    unsafe fn transform_sources<S: Simd>(&self, first: usize, count: usize) {
-        let (layout, stride) = (&self.tiles.source, self.tiles.source.stride());
-        for t in 0..count {
-            let (image, tile) = self.tile(first + t);
+    unsafe fn transform_sources<S: Simd>(&self) {
+        let w = self.winograd;
+        let (layout, stride) = (&w.tiles.source, w.tiles.source.stride());
+        for t in 0..self.count {
+            let (image, tile) = w.tiles.tile(self.first + t);
             for channel in (0..stride).step_by(S::LANES) {
                 // SAFETY: `Tiles::check` found all 6x6 pixels inside, and the scratch holds the batch.
                 unsafe {
-                    let from = self.source.add(image * layout.image() + tile.source + channel);
+                    let from = w.source.add(image * layout.image() + tile.source + channel);
+                    let to = w.inputs.add(t * stride + channel);
                     let mut half = [[S::splat(0.0); 6]; 6];
                     for x in 0..6 {
                         let column: [S; 6] =
@@ -240,7 +258,70 @@ impl Winograd<'_> {
                     }
                     for (y, row) in half.into_iter().enumerate() {
                         for (x, value) in source_transform(row).into_iter().enumerate() {
-                            value.store(self.inputs.add(((y * 6 + x) * self.batch + t) * stride + channel));
+                            value.store(to.add((y * 6 + x) * w.room.input));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Some input channels of a panel.
+    #[expect(clippy::needless_range_loop, reason = "an iterator keeps `half` out of registers: 1.6x slower")]
+    #[inline(always)]
+    unsafe fn transform_weights<S: Simd, const V: usize>(&self, weights: *const f32, channels: Range<usize>) {
+        let w = self.winograd;
+        let width = V * S::LANES;
+        for (d, channel) in channels.enumerate() {
+            for v in 0..V {
+                // SAFETY: the panel holds a row for each tap and channel; the scratch holds `DEPTH` rows for
+                // each place.
+                unsafe {
+                    let from = weights.add(channel * width + v * S::LANES);
+                    let to = w.panel.add(d * width + v * S::LANES);
+                    let tap = |y: usize, x: usize| {
+                        let tap = if w.turn == Turn::Half { 8 - (y * 3 + x) } else { y * 3 + x };
+                        S::load(from.add(tap * w.weights.depth * width))
+                    };
+                    let mut half = [[S::splat(0.0); 3]; 6];
+                    for x in 0..3 {
+                        let column = weight_transform([tap(0, x), tap(1, x), tap(2, x)]);
+                        for y in 0..6 {
+                            half[y][x] = column[y];
+                        }
+                    }
+                    for (y, row) in half.into_iter().enumerate() {
+                        for (x, value) in weight_transform(row).into_iter().enumerate() {
+                            value.store(to.add((y * 6 + x) * w.room.panel));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Adds the products over some input channels; the first ones replace what was there.
+    #[inline(always)]
+    unsafe fn products<S: Simd, const M: usize, const V: usize>(&self, channels: Range<usize>) {
+        let w = self.winograd;
+        let (stride, width) = (w.tiles.source.stride(), V * S::LANES);
+        for place in 0..PLACES {
+            for first in (0..self.count).step_by(M) {
+                let n = M.min(self.count - first);
+                // SAFETY: the scratch holds the batch at each place; a short block repeats its first tile
+                // and drops the copies.
+                unsafe {
+                    let inputs = w.inputs.add(place * w.room.input + channels.start).cast_const();
+                    let from: [*const f32; M] =
+                        std::array::from_fn(|m| inputs.add((first + if m < n { m } else { 0 }) * stride));
+                    let panel = w.panel.add(place * w.room.panel).cast_const();
+                    let mut block = [[S::splat(0.0); V]; M];
+                    sums(&from, &[0], channels.len(), panel, &mut block);
+                    for (m, sums) in block.iter().enumerate().take(n) {
+                        let to = w.outputs.add(place * w.room.output + (first + m) * width);
+                        for (v, &sum) in sums.iter().enumerate() {
+                            let to = to.add(v * S::LANES);
+                            if channels.start > 0 { sum.add(S::load(to)).store(to) } else { sum.store(to) }
                         }
                     }
                 }
@@ -250,70 +331,32 @@ impl Winograd<'_> {
 
     #[expect(clippy::needless_range_loop, reason = "an iterator keeps `half` out of registers: 1.6x slower")]
     #[inline(always)]
-    unsafe fn transform_targets<S: Simd>(&self, first: usize, count: usize) {
-        let (layout, stride) = (&self.tiles.target, self.tiles.target.stride());
-        for t in 0..count {
-            let (image, tile) = self.tile(first + t);
-            for channel in (0..stride).step_by(S::LANES) {
+    unsafe fn transform_targets<S: Simd, const V: usize>(&self, channel: usize) {
+        let w = self.winograd;
+        let (layout, stride) = (&w.tiles.target, w.tiles.target.stride());
+        for t in 0..self.count {
+            let (image, tile) = w.tiles.tile(self.first + t);
+            for c in (0..V * S::LANES).step_by(S::LANES) {
                 // SAFETY: the scratch holds the batch; rows and columns that exist lie in the target.
                 unsafe {
+                    let from = w.outputs.add(t * V * S::LANES + c).cast_const();
                     let mut half = [[S::splat(0.0); 6]; 4];
                     for x in 0..6 {
-                        let place = |y: usize| ((y * 6 + x) * self.batch + t) * stride + channel;
-                        let column =
-                            std::array::from_fn(|y| S::load(self.outputs.add(place(y)).cast_const()));
+                        let column = std::array::from_fn(|y| S::load(from.add((y * 6 + x) * w.room.output)));
                         let column = target_transform(column);
                         for y in 0..4 {
                             half[y][x] = column[y];
                         }
                     }
-                    let base = image * layout.image() + tile.target + channel;
+                    let base = image * layout.image() + tile.target + channel + c;
                     for (y, row) in half.into_iter().enumerate().take(tile.rows) {
                         for (x, value) in target_transform(row).into_iter().enumerate().take(tile.columns) {
                             let at = base + y * layout.row() + x * stride;
-                            self.epilogue.apply(value, channel, at).store(self.target.add(at));
+                            w.epilogue.apply(value, channel + c, at).store(w.target.add(at));
                         }
                     }
                 }
             }
         }
-    }
-}
-
-/// A line of six source pixels, evaluated at the points.
-#[inline(always)]
-unsafe fn source_transform<S: Simd>(d: [S; 6]) -> [S; 6] {
-    // SAFETY: the caller's processor has the instructions.
-    unsafe {
-        let [minus_four, minus_five] = [S::splat(-4.0), S::splat(-5.0)];
-        let even = d[2].mul_add(minus_four, d[4]);
-        let odd = d[1].mul_add(minus_four, d[3]);
-        let even_2 = d[4].sub(d[2]);
-        let odd_2 = d[3].sub(d[1]).mul(S::splat(2.0));
-        let outer = |a: S, b: S, c: S| a.mul_add(S::splat(4.0), b.mul_add(minus_five, c));
-        [
-            outer(d[0], d[2], d[4]),
-            even.add(odd),
-            even.sub(odd),
-            even_2.add(odd_2),
-            even_2.sub(odd_2),
-            outer(d[1], d[3], d[5]),
-        ]
-    }
-}
-
-/// Four pixels from a line of products at the points.
-#[inline(always)]
-unsafe fn target_transform<S: Simd>(m: [S; 6]) -> [S; 4] {
-    // SAFETY: the caller's processor has the instructions.
-    unsafe {
-        let (sum, difference) = (m[1].add(m[2]), m[1].sub(m[2]));
-        let (sum_2, difference_2) = (m[3].add(m[4]), m[3].sub(m[4]));
-        [
-            m[0].add(sum).add(sum_2),
-            difference_2.mul_add(S::splat(2.0), difference),
-            sum_2.mul_add(S::splat(4.0), sum),
-            difference_2.mul_add(S::splat(8.0), difference).add(m[5]),
-        ]
     }
 }
