@@ -5,6 +5,7 @@
 //! comes out and judge it with a fresh forward. So no attack can leave the ball or count its own
 //! successes.
 
+use crate::aim::first_largest;
 use crate::ball::{Ball, Order};
 use crate::error::{Error, Result};
 use crate::linf::Linf;
@@ -29,6 +30,38 @@ pub trait Attack: Send + Sync {
     /// # Errors
     /// When the state is not one of this attack.
     fn restore(&self, state: &State) -> Result<Box<dyn Search + '_>>;
+
+    /// The attacks that run one after another on what still stands, where this is an ensemble of them.
+    fn stages(&self, _n_classes: usize) -> Option<&[Stage]> {
+        None
+    }
+
+    /// How it differs from what its name stands for on a model of so many classes.
+    fn adapted(&self, _n_classes: usize) -> Option<String> {
+        None
+    }
+
+    /// What it asks of the model.
+    fn access(&self) -> Access {
+        Access::Gradients
+    }
+}
+
+/// What an attack asks of a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Gradients: a white-box attack.
+    Gradients,
+    /// Logits only: a black-box attack, which a user of the model could mount.
+    Logits,
+}
+
+/// An attack of an ensemble.
+pub struct Stage {
+    /// The name in the funnel.
+    pub name: String,
+    /// The attack.
+    pub attack: Box<dyn Attack>,
 }
 
 /// An attack in progress.
@@ -65,7 +98,7 @@ pub struct Finished {
 }
 
 /// A search written down.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct State {
     /// Tensors by name.
     pub tensors: BTreeMap<String, Tensor>,
@@ -140,7 +173,7 @@ pub struct Perturbed {
 pub fn perturb(f: &dyn Classifier, attack: &dyn Attack, problem: &Problem) -> Result<Perturbed> {
     let mut search = attack.begin(problem)?;
     let x_adv = ascend(f, search.as_mut(), problem.ball(), problem.ids())?;
-    let Judged { logits, predictions, correct: robust, non_finite } = judge(f, &x_adv, problem.y())?;
+    let Judged { logits, predictions, correct: robust, non_finite, .. } = judge(f, &x_adv, problem.y())?;
     Ok(Perturbed { linf: problem.ball().linf(&x_adv)?, x_adv, logits, predictions, robust, non_finite })
 }
 
@@ -149,6 +182,7 @@ pub(crate) struct Judged {
     pub(crate) logits: Tensor,
     pub(crate) predictions: Vec<u32>,
     pub(crate) correct: Vec<bool>,
+    pub(crate) finite: Vec<bool>,
     pub(crate) non_finite: usize,
 }
 
@@ -173,19 +207,10 @@ pub(crate) fn judge(f: &dyn Classifier, x: &Tensor, y: &Tensor) -> Result<Judged
     Ok(Judged {
         correct: correct.collect(),
         non_finite: finite.iter().filter(|f| !**f).count(),
+        finite,
         logits,
         predictions,
     })
-}
-
-fn first_largest(row: &[f64]) -> u32 {
-    let mut best = 0;
-    for (class, z) in row.iter().enumerate() {
-        if *z > row[best] || row[best].is_nan() && !z.is_nan() {
-            best = class;
-        }
-    }
-    best as u32
 }
 
 #[cfg(test)]

@@ -153,6 +153,13 @@ impl Ball {
         })
     }
 
+    /// The smallest and the largest value of each pixel, image by image: the ball cut by [0, 1].
+    pub(crate) fn bounds(&self) -> Result<Vec<(Vec<f32>, Vec<f32>)>> {
+        let lower = self.lower.clamp(0f32, 1f32)?.flatten_from(1)?.to_vec2::<f32>()?;
+        let upper = self.upper.clamp(0f32, 1f32)?.flatten_from(1)?.to_vec2::<f32>()?;
+        Ok(lower.into_iter().zip(upper).collect())
+    }
+
     fn check_shape(&self, x: &Tensor) -> Result<()> {
         match x.shape() == self.x_nat.shape() && x.dtype() == DType::F32 {
             true => Ok(()),

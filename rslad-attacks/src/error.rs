@@ -69,6 +69,9 @@ pub enum Error {
         /// The operating system's reason.
         source: std::io::Error,
     },
+    /// A source of examples that failed.
+    #[error(transparent)]
+    Source(Box<dyn std::error::Error + Send + Sync>),
     /// A classifier or an objective that failed.
     #[error(transparent)]
     Model(#[from] rslad_models::Error),

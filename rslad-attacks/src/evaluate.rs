@@ -1,14 +1,23 @@
 //! Evaluation: the same questions to every image, in the same way for every model.
+//!
+//! Each attack of each column runs over all examples that it concerns, `lanes` at a time: one that is
+//! done leaves and the next takes its lane. Verdicts are per example and final, so that they can be
+//! written down as they come ([`Ledger`]), and an evaluation goes on where it was interrupted.
 
-use crate::attack::{Judged, Perturbed, judge, perturb};
+mod stage;
+
+use crate::attack::{Judged, judge};
 use crate::ball::Ball;
 use crate::error::{Error, Result};
 use crate::linf::Linf;
 use crate::problem::{Draws, Problem};
-use crate::suite::Suite;
+use crate::suite::{Column, Suite};
 use candle_core::Tensor;
 use rslad_models::Classifier;
+use std::collections::HashMap;
 use std::time::Instant;
+
+pub use stage::{Place, Verdict};
 
 /// A batch of examples to evaluate.
 #[derive(Clone, Debug)]
@@ -20,6 +29,91 @@ pub struct Examples {
     /// The labels, `[N]`, u32.
     pub y: Tensor,
 }
+
+/// Where examples come from, any of them at any time.
+pub trait Source {
+    /// The ids of all examples, in the order of their rows.
+    fn ids(&self) -> Vec<u64>;
+
+    /// The examples of these rows, in this order.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    fn examples(&self, rows: &[usize]) -> Result<Examples>;
+}
+
+/// Batches that are in memory, one after another.
+impl Source for Vec<Examples> {
+    fn ids(&self) -> Vec<u64> {
+        self.iter().flat_map(|batch| batch.ids.clone()).collect()
+    }
+
+    fn examples(&self, rows: &[usize]) -> Result<Examples> {
+        let (mut ids, mut x, mut y) = (Vec::new(), Vec::new(), Vec::new());
+        for &row in rows {
+            let mut row = row;
+            let mut batches = self.iter();
+            let batch = batches.find(|batch| {
+                let here = row < batch.ids.len();
+                row -= if here { 0 } else { batch.ids.len() };
+                here
+            });
+            let Some(batch) = batch else { continue };
+            ids.push(batch.ids[row]);
+            x.push(batch.x.get(row)?);
+            y.push(batch.y.get(row)?);
+        }
+        Ok(Examples { ids, x: Tensor::stack(&x, 0)?, y: Tensor::stack(&y, 0)? })
+    }
+}
+
+/// How to evaluate.
+#[derive(Clone, Copy)]
+pub struct Protocol<'a> {
+    /// The attacks.
+    pub suite: &'a Suite,
+    /// The radius.
+    pub eps: Linf,
+    /// The seed of the attacks' random numbers.
+    pub seed: u64,
+    /// How many examples are attacked at a time: a matter of speed and memory, never of a result.
+    pub lanes: usize,
+}
+
+/// Keeps verdicts, so that an evaluation can go on after an interruption.
+pub trait Ledger {
+    /// The verdict on an example that was added here, in this process or in one before.
+    fn find(&self, _place: &Place<'_>, _id: u64) -> Option<Verdict> {
+        None
+    }
+
+    /// Writes down verdicts.
+    ///
+    /// # Errors
+    /// When they cannot be kept.
+    fn add(&mut self, _place: &Place<'_>, _verdicts: &[Verdict]) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Keeps nothing.
+impl Ledger for () {}
+
+/// Watches an evaluation: first `clean` for each batch, then for each attack of each column `stage`, and
+/// while it runs `advanced` and `verdicts`.
+pub trait Observer {
+    /// The clean images of a batch have been classified.
+    fn clean(&mut self, _ids: &[u64], _predictions: &[u32]) {}
+    /// An attack begins on so many examples that stand, of which some were decided before.
+    fn stage(&mut self, _place: &Place<'_>, _standing: usize, _known: usize) {}
+    /// One iteration of so many examples is done.
+    fn advanced(&mut self, _place: &Place<'_>, _lanes: usize) {}
+    /// Examples are decided.
+    fn verdicts(&mut self, _place: &Place<'_>, _verdicts: &[Verdict]) {}
+}
+
+/// Watches nothing.
+impl Observer for () {}
 
 /// What happened to each example, rows sorted by id.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,46 +136,38 @@ pub struct Evaluation {
     pub columns: Vec<ColumnOutcome>,
 }
 
-/// What one attack did to each example.
+/// What one column did to each example.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ColumnOutcome {
     /// The column's name.
     pub name: String,
     /// The attack's name.
     pub attack: String,
+    /// Its attacks in turn where it is an ensemble; empty for a single one.
+    pub stages: Vec<String>,
+    /// Whether the attack gets gradients, or logits only.
+    pub access: crate::attack::Access,
+    /// How it was adapted to the model, where it was.
+    pub adapted: Option<String>,
     /// Whether the label held; false for an image that is misclassified clean.
     pub robust: Vec<bool>,
-    /// How far the attack went; 0 where it was not run.
+    /// How far the attack went; 0 where it was not run, and of examples that an ensemble left standing.
     pub linf: Vec<f32>,
+    /// Which of the stages felled the example, from 1; 0 where none did.
+    pub fell_to: Vec<u8>,
     /// How many attacked images ended with a logit that is not finite.
     pub non_finite: usize,
+    /// How many of the fallen are still misclassified after rounding to 8 bits.
+    pub eight_bit: usize,
     /// The wall-clock time of the attack.
     pub seconds: f64,
 }
 
-/// Watches an evaluation. For each batch: `clean`, `column` for each column in order, `batch`.
-pub trait Observer {
-    /// The clean images of a batch have been classified.
-    fn clean(&mut self, _ids: &[u64], _predictions: &[u32]) {}
-    /// A column's attack on a batch is over; `ids` are the attacked examples (those classified
-    /// correctly), row by row of `points`.
-    fn column(&mut self, _name: &str, _ids: &[u64], _points: &Perturbed) {}
-    /// All columns of a batch of `n` are done.
-    fn batch(&mut self, _n: usize) {}
-}
-
-/// Watches nothing.
-impl Observer for () {}
-
-/// Attacks each example with each column of a suite.
-///
-/// An example that is misclassified clean is not attacked: whatever an attack does there, it is not
-/// robust. The result does not depend on how the examples are cut into batches or ordered (timings
-/// aside), provided the classifier's rows do not depend on each other.
+/// Attacks each example with each column of a suite; what [`Protocol::run`] does, for examples that are in
+/// memory and an evaluation that is short.
 ///
 /// # Errors
 /// When images, labels or ids are not as they should be, or the classifier fails.
-#[tracing::instrument(name = "evaluate", skip_all, fields(suite = suite.name, %eps, seed))]
 pub fn evaluate(
     f: &dyn Classifier,
     examples: impl IntoIterator<Item = Examples>,
@@ -90,80 +176,97 @@ pub fn evaluate(
     seed: u64,
     observer: &mut dyn Observer,
 ) -> Result<Evaluation> {
-    let mut all = Evaluation::empty(suite, eps, seed);
-    for batch in examples {
-        all.add(f, batch, suite, observer)?;
+    let source: Vec<Examples> = examples.into_iter().collect();
+    let lanes = source.iter().map(|batch| batch.ids.len()).max().unwrap_or(1);
+    Protocol { suite, eps, seed, lanes }.run(f, &source, &mut (), observer)
+}
+
+impl Protocol<'_> {
+    /// Attacks each example with each column of the suite.
+    ///
+    /// An example that is misclassified clean is not attacked: whatever an attack does there, it is not
+    /// robust. The result does not depend on the order of the examples, on how many are attacked at a
+    /// time or on what the ledger knew (timings aside), provided the classifier's rows do not depend on
+    /// each other.
+    ///
+    /// # Errors
+    /// When images, labels or ids are not as they should be, or the classifier or the ledger fails.
+    #[tracing::instrument(name = "evaluate", skip_all, fields(suite = self.suite.name, eps = %self.eps, self.seed))]
+    pub fn run(
+        &self,
+        f: &dyn Classifier,
+        source: &dyn Source,
+        ledger: &mut dyn Ledger,
+        observer: &mut dyn Observer,
+    ) -> Result<Evaluation> {
+        let ids = source.ids();
+        check_ids(&ids)?;
+        let mut all = self.clean(f, source, ids, observer)?;
+        let n = all.ids.len();
+        for column in &self.suite.columns {
+            let before = Instant::now();
+            let mut outcome = ColumnOutcome::new(column, f.n_classes(), n);
+            let alone = stage::alone(column);
+            let stages = column.attack.stages(f.n_classes()).map_or(alone, stage::of_ensemble);
+            let mut standing: Vec<usize> = (0..n).filter(|&row| all.clean_correct[row]).collect();
+            for (number, (name, attack)) in stages.iter().enumerate() {
+                let place = Place { column: &column.name, attack: name, number, of: stages.len() };
+                let run = stage::Run { protocol: self, f, source, ids: &all.ids, place, attack: *attack };
+                let verdicts = run.go(&standing, ledger, observer)?;
+                standing.retain(|&row| outcome.take(row, &all.ids, &place, &verdicts));
+            }
+            outcome.seconds = before.elapsed().as_secs_f64();
+            all.columns.push(outcome);
+        }
+        all.sort_by_id();
+        Ok(all)
     }
-    all.sort_by_id()?;
-    Ok(all)
+
+    /// The clean images.
+    fn clean(
+        &self,
+        f: &dyn Classifier,
+        source: &dyn Source,
+        ids: Vec<u64>,
+        observer: &mut dyn Observer,
+    ) -> Result<Evaluation> {
+        let mut all = Evaluation {
+            eps: self.eps,
+            seed: self.seed,
+            labels: Vec::with_capacity(ids.len()),
+            clean_predictions: Vec::with_capacity(ids.len()),
+            clean_correct: Vec::with_capacity(ids.len()),
+            clean_non_finite: 0,
+            columns: Vec::new(),
+            ids,
+        };
+        let rows: Vec<usize> = (0..all.ids.len()).collect();
+        for rows in rows.chunks(self.lanes.max(1)) {
+            let problem = self.problem(source, rows)?;
+            let labels = problem.y().to_vec1::<u32>()?;
+            check_labels(&labels, f.n_classes())?;
+            let Judged { predictions, correct, non_finite, .. } =
+                judge(f, problem.ball().x_nat(), problem.y())?;
+            observer.clean(problem.ids(), &predictions);
+            all.labels.extend(labels);
+            all.clean_predictions.extend(predictions);
+            all.clean_correct.extend(correct);
+            all.clean_non_finite += non_finite;
+        }
+        Ok(all)
+    }
+
+    /// Examples as a problem to attack.
+    fn problem(&self, source: &dyn Source, rows: &[usize]) -> Result<Problem> {
+        let Examples { ids, x, y } = source.examples(rows)?;
+        Problem::new(Ball::new(&x, self.eps)?, &y, ids, Draws::Keyed { seed: self.seed, epoch: 0 })
+    }
 }
 
 impl Evaluation {
-    fn empty(suite: &Suite, eps: Linf, seed: u64) -> Self {
-        let columns = suite.columns.iter().map(|column| ColumnOutcome {
-            name: column.name.clone(),
-            attack: column.attack.name().to_owned(),
-            robust: Vec::new(),
-            linf: Vec::new(),
-            non_finite: 0,
-            seconds: 0.0,
-        });
-        Self {
-            eps,
-            seed,
-            ids: Vec::new(),
-            labels: Vec::new(),
-            clean_predictions: Vec::new(),
-            clean_correct: Vec::new(),
-            clean_non_finite: 0,
-            columns: columns.collect(),
-        }
-    }
-
-    fn add(
-        &mut self,
-        f: &dyn Classifier,
-        batch: Examples,
-        suite: &Suite,
-        observer: &mut dyn Observer,
-    ) -> Result<()> {
-        let draws = Draws::Keyed { seed: self.seed, epoch: 0 };
-        let problem = Problem::new(Ball::new(&batch.x, self.eps)?, &batch.y, batch.ids, draws)?;
-        let labels = problem.y().to_vec1::<u32>()?;
-        check_labels(&labels, f.n_classes())?;
-        let Judged { predictions, correct, non_finite, .. } = judge(f, problem.ball().x_nat(), problem.y())?;
-        observer.clean(problem.ids(), &predictions);
-
-        let n = labels.len();
-        let standing: Vec<u32> = (0..n as u32).filter(|&row| correct[row as usize]).collect();
-        let attacked = if standing.is_empty() { None } else { Some(problem.rows(&standing)?) };
-        for (column, outcome) in suite.columns.iter().zip(&mut self.columns) {
-            let before = Instant::now();
-            let points = attacked.as_ref().map(|p| perturb(f, column.attack.as_ref(), p)).transpose()?;
-            outcome.seconds += before.elapsed().as_secs_f64();
-            outcome.add(n, &standing, points.as_ref());
-            if let (Some(p), Some(points)) = (&attacked, &points) {
-                observer.column(&column.name, p.ids(), points);
-            }
-        }
-
-        self.ids.extend(problem.ids());
-        self.labels.extend(labels);
-        self.clean_predictions.extend(predictions);
-        self.clean_correct.extend(correct);
-        self.clean_non_finite += non_finite;
-        observer.batch(n);
-        Ok(())
-    }
-
-    fn sort_by_id(&mut self) -> Result<()> {
+    fn sort_by_id(&mut self) {
         let mut order: Vec<usize> = (0..self.ids.len()).collect();
         order.sort_unstable_by_key(|&row| self.ids[row]);
-        if let Some(w) = order.windows(2).find(|w| self.ids[w[0]] == self.ids[w[1]]) {
-            let value = format!("a list with {} in two batches", self.ids[w[0]]);
-            let expected = "ids that are unique in the data set".to_owned();
-            return Err(Error::Value { what: "ids", value, expected });
-        }
         reorder(&mut self.ids, &order);
         reorder(&mut self.labels, &order);
         reorder(&mut self.clean_predictions, &order);
@@ -171,28 +274,61 @@ impl Evaluation {
         for column in &mut self.columns {
             reorder(&mut column.robust, &order);
             reorder(&mut column.linf, &order);
+            reorder(&mut column.fell_to, &order);
         }
-        Ok(())
     }
 }
 
 impl ColumnOutcome {
-    /// Appends a batch of `n`, of which the rows `standing` were attacked.
-    fn add(&mut self, n: usize, standing: &[u32], points: Option<&Perturbed>) {
-        let first = self.robust.len();
-        self.robust.resize(first + n, false);
-        self.linf.resize(first + n, 0.0);
-        let Some(points) = points else { return };
-        for (i, &row) in standing.iter().enumerate() {
-            self.robust[first + row as usize] = points.robust[i];
-            self.linf[first + row as usize] = points.linf[i];
+    /// Of so many examples, none of them attacked yet.
+    fn new(column: &Column, n_classes: usize, n: usize) -> Self {
+        let stages = column.attack.stages(n_classes).unwrap_or_default();
+        Self {
+            name: column.name.clone(),
+            attack: column.attack.name().to_owned(),
+            stages: stages.iter().map(|stage| stage.name.clone()).collect(),
+            access: column.attack.access(),
+            adapted: column.attack.adapted(n_classes),
+            robust: vec![false; n],
+            linf: vec![0.0; n],
+            fell_to: vec![0; n],
+            non_finite: 0,
+            eight_bit: 0,
+            seconds: 0.0,
         }
-        self.non_finite += points.non_finite;
+    }
+
+    /// Takes the verdict on a row; whether it still stands, for the next stage.
+    fn take(&mut self, row: usize, ids: &[u64], place: &Place<'_>, verdicts: &HashMap<u64, Verdict>) -> bool {
+        let Some(verdict) = verdicts.get(&ids[row]) else { return false };
+        if !verdict.robust {
+            self.fell_to[row] = place.number as u8 + 1;
+            self.non_finite += usize::from(!verdict.finite);
+            self.eight_bit += usize::from(verdict.survives_8_bit);
+        }
+        if !verdict.robust || place.is_last() {
+            self.linf[row] = verdict.linf;
+        }
+        self.robust[row] = verdict.robust && place.is_last();
+        verdict.robust
     }
 }
 
 fn reorder<T: Copy>(values: &mut Vec<T>, order: &[usize]) {
     *values = order.iter().map(|&row| values[row]).collect();
+}
+
+fn check_ids(ids: &[u64]) -> Result<()> {
+    let mut sorted = ids.to_vec();
+    sorted.sort_unstable();
+    match sorted.windows(2).find(|w| w[0] == w[1]) {
+        None => Ok(()),
+        Some(w) => {
+            let value = format!("a list with {} twice", w[0]);
+            let expected = "ids that are unique in the data set".to_owned();
+            Err(Error::Value { what: "ids", value, expected })
+        }
+    }
 }
 
 fn check_labels(labels: &[u32], n_classes: usize) -> Result<()> {

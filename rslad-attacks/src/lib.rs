@@ -48,16 +48,56 @@
 //! # }
 //! ```
 //!
+//! On two classes the optimum of a linear model is known: FGSM goes to it. A model made of candle's own
+//! operations is attacked in the same way, here by an ensemble:
+//!
+//! ```
+//! use candle_core::{Device, Tensor};
+//! use rslad_attacks::{Ball, Draws, Problem, attacks, perturb};
+//!
+//! /// A layer of weights `[D, K]`.
+//! struct Layer(Tensor);
+//!
+//! impl rslad_models::Classifier for Layer {
+//!     fn n_classes(&self) -> usize {
+//!         self.0.dims()[1]
+//!     }
+//!     fn logits(&self, x: &Tensor) -> rslad_models::Result<Tensor> {
+//!         Ok(x.flatten_from(1)?.matmul(&self.0)?.tanh()?)
+//!     }
+//! }
+//!
+//! # fn main() -> rslad_attacks::Result<()> {
+//! let model = Layer(Tensor::new(&[[1f32, 0., -1., 0.5], [0., 1., 0.5, -1.]], &Device::Cpu)?);
+//! let x_nat = Tensor::new(&[[[[0.9f32, 0.1]]], [[[0.53, 0.5]]]], &Device::Cpu)?;
+//! let y = Tensor::new(&[0u32, 0], &Device::Cpu)?;
+//! let ball = Ball::new(&x_nat, "8/255".parse()?)?;
+//! let problem = Problem::new(ball, &y, vec![0, 1], Draws::Keyed { seed: 0, epoch: 0 })?;
+//!
+//! let stages = "stages = [{ attack = 'apgd_ce', iterations = 20, restarts = 1, rho = 0.75, eot = 1 },
+//!                         { attack = 'fgsm' }]";
+//! let mine = attacks::find("worst_case")?.build(&stages.parse().unwrap())?;
+//! let found = perturb(&model, mine.as_ref(), &problem)?;
+//! assert_eq!(found.robust, [true, false]);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! This crate knows nothing of parameters, modes, optimizers, data sets or files of results.
 
 #![forbid(unsafe_code)]
 
+mod aim;
+mod apgd;
 pub mod ascent;
 pub mod attack;
 pub mod attacks;
 pub mod ball;
+pub mod checks;
+pub mod compare;
 pub mod error;
 pub mod evaluate;
+mod fab;
 mod lanes;
 pub mod linf;
 pub mod losses;
@@ -66,12 +106,17 @@ pub mod problem;
 pub mod result;
 mod rows;
 pub mod suite;
+pub mod transfer;
+mod walk;
+mod worst_case;
 
 pub use ascent::{ByLabels, ClipStart, SignAscent, Start};
-pub use attack::{Attack, Finished, Perturbed, Search, State, ascend, perturb};
+pub use attack::{Access, Attack, Finished, Perturbed, Search, Stage, State, ascend, perturb};
 pub use ball::{Ball, Order};
 pub use error::{Error, Result};
-pub use evaluate::{Evaluation, Examples, Observer, evaluate};
+pub use evaluate::{Evaluation, Examples, Ledger, Observer, Place, Protocol, Source, Verdict, evaluate};
 pub use linf::{Linf, StepSize};
 pub use problem::{Draws, Problem};
 pub use suite::{Column, SUITES, Suite};
+pub use walk::Leave;
+pub use worst_case::WorstCase;

@@ -4,6 +4,7 @@
 //! are one line each, and no autograd graph is built for them. Each is tested against autograd of its
 //! expression in [`losses`](crate::losses).
 
+use crate::aim::{Aim, Aims, Loss};
 use crate::error::{Error, Result};
 use crate::losses::{best_other, log_softmax, one_hot};
 use crate::rows;
@@ -120,6 +121,68 @@ impl Objective for Margin {
     }
 }
 
+/// The difference-of-logits ratio: invariant to the scale of the logits, so a network cannot hide its
+/// gradients by inflating them.
+///
+/// # Source
+/// Croce and Hein 2020, "Reliable evaluation of adversarial robustness", eq. 6; the 1e-12 is in the
+/// released code only. Where the label has the third largest logit the ratio is constant and its
+/// derivative is 0; such an image is misclassified already.
+#[derive(Clone, Debug)]
+pub struct Dlr(Aims);
+
+impl Dlr {
+    /// The ratio for these labels.
+    ///
+    /// # Shapes
+    /// `y`: `[N]`, u32; the logits need at least 3 classes.
+    ///
+    /// # Errors
+    /// When `y` has another shape or type.
+    pub fn new(y: &Tensor) -> Result<Self> {
+        let aims = Labels::new(y)?.y.to_vec1::<u32>()?.into_iter().map(|y| Aim { y, loss: Loss::Dlr });
+        Ok(Self(Aims(aims.collect())))
+    }
+}
+
+impl Objective for Dlr {
+    fn value_and_grad(&self, rows: &[u32], logits: &Tensor) -> rslad_models::Result<(Tensor, Tensor)> {
+        self.0.value_and_grad(rows, logits)
+    }
+}
+
+/// The difference-of-logits ratio toward target classes.
+///
+/// # Source
+/// Croce and Hein 2020, eq. 7; the 1e-12 is in the released code only.
+#[derive(Clone, Debug)]
+pub struct DlrTargeted(Aims);
+
+impl DlrTargeted {
+    /// The ratio for these labels and targets.
+    ///
+    /// # Shapes
+    /// `y`, `target`: `[N]`, u32; the logits need at least 4 classes.
+    ///
+    /// # Errors
+    /// When either has another shape or type.
+    pub fn new(y: &Tensor, target: &Tensor) -> Result<Self> {
+        let (y, target) = (Labels::new(y)?.y.to_vec1::<u32>()?, Labels::new(target)?.y.to_vec1::<u32>()?);
+        if y.len() != target.len() {
+            let expected = format!("[{}], a target per label", y.len());
+            return Err(Error::Tensor { what: "target", got: format!("[{}]", target.len()), expected });
+        }
+        let aims = y.into_iter().zip(target).map(|(y, t)| Aim { y, loss: Loss::DlrTargeted(t) });
+        Ok(Self(Aims(aims.collect())))
+    }
+}
+
+impl Objective for DlrTargeted {
+    fn value_and_grad(&self, rows: &[u32], logits: &Tensor) -> rslad_models::Result<(Tensor, Tensor)> {
+        self.0.value_and_grad(rows, logits)
+    }
+}
+
 /// Labels, with the largest of them: devices differ in what they do with a class that does not exist.
 #[derive(Clone, Debug)]
 struct Labels {
@@ -204,7 +267,7 @@ mod tests {
         #[test]
         fn closed_forms_are_the_derivatives_of_their_expressions(
             z in proptest::collection::vec(-100.0..100.0f64, 24), t in proptest::collection::vec(-100.0..100.0f64, 24),
-            y in proptest::collection::vec(0u32..4, 6), confidence in 0.0..60.0f64,
+            y in proptest::collection::vec(0u32..4, 6), shift in 0u32..3, confidence in 0.0..60.0f64,
         ) {
             let device = Device::Cpu;
             let z = Tensor::from_vec(z, (6, 4), &device).unwrap();
@@ -215,6 +278,19 @@ mod tests {
                 losses::cross_entropy(z, &labels(rows)).unwrap()
             });
             check("kl", &KlTo::new(&t).unwrap(), 6, &z, |rows, z| losses::kl(&rows::take(&t, rows).unwrap(), z).unwrap());
+            check("dlr", &Dlr::new(&y).unwrap(), 6, &z, |rows, z| losses::dlr(z, &labels(rows)).unwrap());
+            let away = |y: &u32| (y + 1 + shift) % 4;
+            let target = Tensor::from_vec(y.to_vec1::<u32>().unwrap().iter().map(away).collect(), 6, &device).unwrap();
+            check("dlr_targeted", &DlrTargeted::new(&y, &target).unwrap(), 6, &z, |rows, z| {
+                losses::dlr_targeted(z, &labels(rows), &rows::take(&target, rows).unwrap()).unwrap()
+            });
+            let aims = |loss| Aims(y.to_vec1::<u32>().unwrap().into_iter().map(|y| Aim { y, loss }).collect());
+            check("cross-entropy by rows", &aims(Loss::CrossEntropy), 6, &z, |rows, z| {
+                losses::cross_entropy(z, &labels(rows)).unwrap()
+            });
+            check("margin by rows", &aims(Loss::Margin), 6, &z, |rows, z| {
+                losses::margin(z, &labels(rows)).unwrap().neg().unwrap()
+            });
             check("margin", &Margin::new(&y, confidence).unwrap(), 6, &z, |rows, z| {
                 let lead = (losses::margin(z, &labels(rows)).unwrap() + confidence).unwrap();
                 lead.relu().unwrap().neg().unwrap()

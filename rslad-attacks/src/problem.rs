@@ -5,7 +5,8 @@ use crate::error::{Error, Result};
 use crate::rows;
 use candle_core::{DType, Tensor};
 use rslad_models::randomness::{Key, Purpose, Stream};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 /// A batch of examples to attack.
 #[derive(Clone, Debug)]
@@ -34,6 +35,28 @@ pub enum Draws {
         /// Standard normal draws, shaped like x_nat.
         normal: Tensor,
     },
+    /// Given draws from (-1, 1) for each step of an attack, `[N, what the step takes]`: how tests replay
+    /// an attack that draws at every step.
+    Steps(Arc<Vec<Tensor>>),
+}
+
+impl Draws {
+    /// Those of some of the examples.
+    ///
+    /// # Errors
+    /// When a row is out of range of given draws.
+    pub fn rows(&self, rows: &[u32]) -> Result<Self> {
+        let take = |t: &Tensor| rows::take(t, rows);
+        Ok(match self {
+            Self::Keyed { .. } => self.clone(),
+            Self::Scripted { uniform, normal } => {
+                Self::Scripted { uniform: take(uniform)?, normal: take(normal)? }
+            }
+            Self::Steps(steps) => {
+                Self::Steps(Arc::new(steps.iter().map(take).collect::<candle_core::Result<_>>()?))
+            }
+        })
+    }
 }
 
 impl Problem {
@@ -91,6 +114,7 @@ impl Problem {
                 self.keyed(Key::new(*seed, purpose).epoch(*epoch).restart(restart), Stream::symmetric)
             }
             Draws::Scripted { uniform, .. } => self.scripted(uniform),
+            Draws::Steps(_) => Err(Self::only_steps()),
         }
     }
 
@@ -104,6 +128,7 @@ impl Problem {
                 self.keyed(Key::new(*seed, purpose).epoch(*epoch).restart(restart), Stream::normal)
             }
             Draws::Scripted { normal, .. } => self.scripted(normal),
+            Draws::Steps(_) => Err(Self::only_steps()),
         }
     }
 
@@ -112,15 +137,46 @@ impl Problem {
     /// # Errors
     /// When a row is out of range or there is none.
     pub fn rows(&self, rows: &[u32]) -> Result<Self> {
-        let draws = match &self.draws {
-            Draws::Keyed { .. } => self.draws.clone(),
-            Draws::Scripted { uniform, normal } => {
-                Draws::Scripted { uniform: rows::take(uniform, rows)?, normal: rows::take(normal, rows)? }
-            }
-        };
         let ball = self.ball.rows(rows)?;
         let ids = rows.iter().map(|&row| self.ids[row as usize]).collect();
-        Self::new(ball, &rows::take(&self.y, rows)?, ids, draws)
+        Self::new(ball, &rows::take(&self.y, rows)?, ids, self.draws.rows(rows)?)
+    }
+
+    /// These examples and then those of another problem with the same draws.
+    pub(crate) fn join(&self, other: &Self) -> Result<Self> {
+        let (Draws::Keyed { seed, epoch }, Draws::Keyed { seed: same, epoch: alike }) =
+            (&self.draws, &other.draws)
+        else {
+            return Err(Error::Search("examples with scripted draws cannot join others".to_owned()));
+        };
+        if (seed, epoch) != (same, alike) {
+            let value = format!("seed {same} in epoch {alike}");
+            let expected = format!("seed {seed} in epoch {epoch}, as the examples they join");
+            return Err(Error::Value { what: "the examples' key", value, expected });
+        }
+        let y = Tensor::cat(&[&self.y, &other.y], 0)?;
+        let ids = [&self.ids[..], &other.ids].concat();
+        Self::new(self.ball.join(&other.ball)?, &y, ids, self.draws.clone())
+    }
+
+    /// The examples with these ids.
+    pub(crate) fn with_ids(&self, ids: &[u64]) -> Result<Self> {
+        let place: HashMap<u64, u32> = self.ids.iter().copied().zip(0..).collect();
+        let row = |id: &u64| {
+            let missing = || Error::Search(format!("example {id} came back, expected one of those searched"));
+            place.get(id).copied().ok_or_else(missing)
+        };
+        self.rows(&ids.iter().map(row).collect::<Result<Vec<u32>>>()?)
+    }
+
+    /// Where the random numbers come from.
+    pub(crate) fn draws(&self) -> &Draws {
+        &self.draws
+    }
+
+    fn only_steps() -> Error {
+        let message = "the given draws are those of single steps, expected draws shaped like x_nat";
+        Error::Search(message.to_owned())
     }
 
     fn keyed(&self, key: Key, draw: fn(&mut Stream) -> f32) -> Result<Tensor> {

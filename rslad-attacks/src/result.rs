@@ -76,6 +76,8 @@ pub struct CleanSummary {
     pub accuracy: f64,
     /// Its Wilson interval.
     pub ci95: (f64, f64),
+    /// The images with a logit that is not finite; they count as misclassified.
+    pub non_finite: usize,
 }
 
 /// Accuracy under one attack.
@@ -98,8 +100,25 @@ pub struct ColumnSummary {
     pub max_linf: f32,
     /// The wall-clock time of the attack.
     pub seconds: f64,
-    /// The images left standing after each attack of an ensemble; empty for a single attack.
+    /// The images left standing by an ensemble, clean and then after each attack; empty for a single attack.
     pub funnel: Vec<FunnelStage>,
+    /// How many attacked images ended with a logit that is not finite; they count as not robust.
+    pub non_finite: usize,
+    /// What becomes of the fallen when they are saved as 8-bit images.
+    pub eight_bit: EightBit,
+    /// How the attack was adapted to the model's number of classes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adapted: Option<String>,
+}
+
+/// Fallen images after rounding to 8 bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EightBit {
+    /// The images that the attack felled.
+    pub fallen: usize,
+    /// Those of them that are still misclassified after rounding.
+    pub still: usize,
 }
 
 /// A stage of an ensemble of attacks.
@@ -129,8 +148,9 @@ impl Evaluation {
                 n: clean.n,
                 accuracy: clean.share(),
                 ci95: clean.ci95(),
+                non_finite: self.clean_non_finite,
             },
-            columns: self.columns.iter().map(ColumnOutcome::summary).collect(),
+            columns: self.columns.iter().map(|column| column.summary(clean.correct)).collect(),
             warnings: self.warnings(),
         }
     }
@@ -146,16 +166,23 @@ impl Evaluation {
         });
         let index = index.collect::<Result<Vec<u32>>>()?;
         let u32s = |values: &[u32]| Tensor::new(values, &Device::Cpu);
+        let flags = |flags: &[bool]| {
+            Tensor::new(flags.iter().map(|&flag| u8::from(flag)).collect::<Vec<_>>(), &Device::Cpu)
+        };
         let mut tensors = BTreeMap::from([
             ("index".to_owned(), u32s(&index)?),
             ("label".to_owned(), u32s(&self.labels)?),
             ("clean_prediction".to_owned(), u32s(&self.clean_predictions)?),
+            ("clean_correct".to_owned(), flags(&self.clean_correct)?),
         ]);
         for column in &self.columns {
-            let robust: Vec<u8> = column.robust.iter().map(|&r| u8::from(r)).collect();
-            tensors.insert(format!("{}/robust", column.name), Tensor::new(robust.as_slice(), &Device::Cpu)?);
+            tensors.insert(format!("{}/robust", column.name), flags(&column.robust)?);
             tensors
                 .insert(format!("{}/linf", column.name), Tensor::new(column.linf.as_slice(), &Device::Cpu)?);
+            if !column.stages.is_empty() {
+                let fell_to = Tensor::new(column.fell_to.as_slice(), &Device::Cpu)?;
+                tensors.insert(format!("{}/fell_to", column.name), fell_to);
+            }
         }
         Ok(tensors)
     }
@@ -163,9 +190,13 @@ impl Evaluation {
     fn warnings(&self) -> Vec<String> {
         let columns = self.columns.iter().map(|c| (format!("column {}", c.name), c.non_finite));
         let all = std::iter::once(("clean".to_owned(), self.clean_non_finite)).chain(columns);
-        all.filter(|(_, n)| *n > 0)
-            .map(|(place, n)| format!("{place}: images with a NaN or an infinity among their logits, which count as not robust: {n}"))
-            .collect()
+        let non_finite = all.filter(|(_, n)| *n > 0).map(|(place, n)| {
+            format!(
+                "{place}: images with a NaN or an infinity among their logits, which count as not robust: {n}"
+            )
+        });
+        let adapted = |c: &ColumnOutcome| Some(format!("column {}: {}", c.name, c.adapted.as_ref()?));
+        non_finite.chain(self.columns.iter().filter_map(adapted)).collect()
     }
 }
 
@@ -180,7 +211,24 @@ impl ColumnOutcome {
         self.linf.iter().copied().fold(0.0, f32::max)
     }
 
-    fn summary(&self) -> ColumnSummary {
+    /// How many images fell.
+    pub fn fallen(&self) -> usize {
+        self.fell_to.iter().filter(|stage| **stage > 0).count()
+    }
+
+    /// The images standing clean and after each stage; empty for a single attack.
+    pub fn funnel(&self, clean: usize) -> Vec<FunnelStage> {
+        if self.stages.is_empty() {
+            return Vec::new();
+        }
+        let after = |number: usize| {
+            clean - self.fell_to.iter().filter(|&&to| to > 0 && usize::from(to) <= number).count()
+        };
+        let names = std::iter::once("clean").chain(self.stages.iter().map(String::as_str));
+        names.enumerate().map(|(i, name)| FunnelStage { name: name.to_owned(), robust: after(i) }).collect()
+    }
+
+    fn summary(&self, clean: usize) -> ColumnSummary {
         let accuracy = self.accuracy();
         ColumnSummary {
             name: self.name.clone(),
@@ -191,7 +239,10 @@ impl ColumnOutcome {
             ci95: accuracy.ci95(),
             max_linf: self.max_linf(),
             seconds: self.seconds,
-            funnel: Vec::new(),
+            funnel: self.funnel(clean),
+            non_finite: self.non_finite,
+            eight_bit: EightBit { fallen: self.fallen(), still: self.eight_bit },
+            adapted: self.adapted.clone(),
         }
     }
 }
@@ -233,6 +284,11 @@ mod tests {
             attack: "pgd".to_owned(),
             robust: vec![true, false],
             linf: vec![0.03, 0.0],
+            stages: Vec::new(),
+            access: crate::attack::Access::Gradients,
+            adapted: None,
+            fell_to: vec![0, 0],
+            eight_bit: 0,
             non_finite: 1,
             seconds: 2.0,
         };
@@ -259,7 +315,19 @@ mod tests {
         keys.sort_unstable();
         assert_eq!(
             keys,
-            ["accuracy", "attack", "ci95", "funnel", "max_linf", "n", "name", "robust", "seconds"]
+            [
+                "accuracy",
+                "attack",
+                "ci95",
+                "eight_bit",
+                "funnel",
+                "max_linf",
+                "n",
+                "name",
+                "non_finite",
+                "robust",
+                "seconds"
+            ]
         );
         assert_eq!(
             (&column["robust"], &column["n"], &column["accuracy"]),
@@ -273,10 +341,26 @@ mod tests {
     }
 
     #[test]
+    fn a_funnel_counts_what_each_stage_leaves_standing() {
+        let mut evaluation = evaluation();
+        evaluation.columns[0].stages = vec!["apgd_ce".to_owned(), "square".to_owned()];
+        evaluation.columns[0].fell_to = vec![2, 0];
+        evaluation.columns[0].robust = vec![false, false];
+        let funnel = serde_json::to_value(evaluation.summary()).unwrap()["columns"][0]["funnel"].clone();
+        let stage = |name: &str, robust: usize| serde_json::json!({ "name": name, "robust": robust });
+        assert_eq!(funnel, serde_json::json!([stage("clean", 1), stage("apgd_ce", 1), stage("square", 0)]));
+        let names: Vec<String> = evaluation.per_example().unwrap().into_keys().collect();
+        assert!(names.contains(&"pgd20/fell_to".to_owned()));
+    }
+
+    #[test]
     fn per_example_tensors_have_the_documented_names_and_types() {
         let tensors = evaluation().per_example().unwrap();
         let names: Vec<&str> = tensors.keys().map(String::as_str).collect();
-        assert_eq!(names, ["clean_prediction", "index", "label", "pgd20/linf", "pgd20/robust"]);
+        assert_eq!(
+            names,
+            ["clean_correct", "clean_prediction", "index", "label", "pgd20/linf", "pgd20/robust"]
+        );
         assert_eq!(tensors["index"].to_vec1::<u32>().unwrap(), [4, 9]);
         assert_eq!(tensors["pgd20/robust"].to_vec1::<u8>().unwrap(), [1, 0]);
         let large = Evaluation { ids: vec![4, 1 << 32], ..evaluation() };

@@ -13,6 +13,9 @@ pub const SUITES: &[SuiteEntry] = &[
     SuiteEntry { name: "quick", text: include_str!("../suites/quick.toml") },
     SuiteEntry { name: "select", text: include_str!("../suites/select.toml") },
     SuiteEntry { name: "select-released", text: include_str!("../suites/select-released.toml") },
+    SuiteEntry { name: "autoattack", text: include_str!("../suites/autoattack.toml") },
+    SuiteEntry { name: "paper-whitebox", text: include_str!("../suites/paper-whitebox.toml") },
+    SuiteEntry { name: "paper-blackbox", text: include_str!("../suites/paper-blackbox.toml") },
 ];
 
 /// A line of the registry of suites.
@@ -30,8 +33,21 @@ pub struct Suite {
     pub name: String,
     /// What it is for, in a line.
     pub about: String,
+    /// What its points are made on.
+    pub made_for: Use,
     /// Its columns, from left to right.
     pub columns: Vec<Column>,
+}
+
+/// What a suite is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Use {
+    /// To attack a model: the points are made on the model that they are judged on.
+    #[default]
+    Evaluation,
+    /// To attack a model through others: points of attacks that need gradients are made on surrogates.
+    Transfer,
 }
 
 /// One attack with its settings.
@@ -48,6 +64,8 @@ pub struct Column {
 struct SuiteFile {
     name: String,
     about: String,
+    #[serde(default, rename = "for")]
+    made_for: Use,
     column: Vec<toml::Table>,
 }
 
@@ -96,13 +114,14 @@ impl Suite {
         if columns.is_empty() {
             return Err(config("it has no column, expected a `[[column]]` for each attack".to_owned()));
         }
-        Ok(Self { name: file.name, about: file.about, columns })
+        Ok(Self { name: file.name, about: file.about, made_for: file.made_for, columns })
     }
 
     /// The suite of one attack as evaluations usually set it.
     pub fn of_attack(entry: &AttackEntry) -> Self {
         let column = Column { name: entry.name.to_owned(), attack: entry.usually() };
-        Self { name: entry.name.to_owned(), about: entry.about.to_owned(), columns: vec![column] }
+        let (name, about) = (entry.name.to_owned(), entry.about.to_owned());
+        Self { name, about, made_for: Use::Evaluation, columns: vec![column] }
     }
 }
 

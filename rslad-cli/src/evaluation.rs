@@ -5,15 +5,18 @@
 //! | `suite.toml` | the attacks in full |
 //! | `per_example.safetensors` | what became of each image |
 //! | `result.json` | the numbers; written last, so where it is the evaluation is whole |
+//! | `journal.*` | what is decided, while it runs |
 
 use crate::exit::Ended;
+use crate::journal::Journal;
 use crate::progress::{EvaluationProgress, Show};
-use crate::result_file::{DataInfo, Question, ResultFile};
+use crate::result_file::{DataInfo, Question, ResultFile, Shard};
 use crate::suite::Resolved;
 use anyhow::{Context, Result};
 use candle_core::Tensor;
-use rslad_attacks::{Evaluation, Examples, Perturbed, evaluate};
-use rslad_data::{Batch, Dataset, in_order};
+use rslad_attacks::evaluate::Source;
+use rslad_attacks::{Error as AttackError, Evaluation, Examples, Place, Protocol, Verdict, checks};
+use rslad_data::{Batch, Dataset};
 use rslad_models::{Classifier, Error as ModelError, Gradient, Objective, durable};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -36,6 +39,8 @@ pub(crate) struct Job<'a> {
     pub(crate) suite: &'a Resolved,
     pub(crate) batch_size: usize,
     pub(crate) save: SaveAdversarial,
+    /// Where what is decided is kept until the evaluation is whole.
+    pub(crate) dir: &'a Path,
     /// What a reader must know before believing the numbers, known before they are.
     pub(crate) warnings: Vec<String>,
 }
@@ -47,28 +52,43 @@ pub(crate) struct Finished {
     suite: String,
 }
 
-/// Attacks all images.
+/// How many examples the checks of a model look at.
+const CHECKED: usize = 64;
+
+/// Attacks all images, or those of the question's shard, going on where an earlier sitting was interrupted.
 pub(crate) fn run(job: &Job<'_>, show: Show, stop: &AtomicBool) -> Result<Finished> {
+    let images = Images::new(job.data, job.question.shard);
+    let question = job.question.hash(&job.suite.text);
+    let mut journal = Journal::open(job.dir, &question, job.save, job.data.shape())?;
     let mut watcher = Watcher {
-        progress: EvaluationProgress::new(show, job.name, job.data.len()),
+        progress: EvaluationProgress::new(show, job.name),
         save: job.save,
         points: BTreeMap::new(),
     };
+    watcher.progress.continues(journal.len());
     let f = Stoppable { f: job.f, stop };
-    let mut failed = None;
-    let examples = in_order(job.data, job.batch_size)?
-        .map_while(|batch| batch.map(|b| examples(&b)).map_err(|e| failed = Some(e)).ok());
     let Question { eps, seed, .. } = job.question;
-    let evaluation = match evaluate(&f, examples, &job.suite.suite, eps, seed, &mut watcher) {
-        Err(_) if stop.load(Ordering::Relaxed) => return Err(Ended::EvaluationInterrupted.into()),
+    let protocol = Protocol { suite: &job.suite.suite, eps, seed, lanes: job.batch_size };
+    let evaluated = protocol.run(&f, &images, &mut journal, &mut watcher).and_then(|evaluation| {
+        let some: Vec<usize> = (0..images.rows.len().min(CHECKED)).collect();
+        let mut trust = checks::of_model(&f, &images.examples(&some)?, eps, seed)?;
+        trust.extend(checks::of_results(&evaluation));
+        Ok((evaluation, trust))
+    });
+    let (evaluation, trust) = match evaluated {
+        Err(_) if stop.load(Ordering::Relaxed) => {
+            return Err(match Journal::is_kept(job.dir) {
+                true => Ended::Interrupted,
+                false => Ended::EvaluationInterrupted,
+            }
+            .into());
+        }
         outcome => outcome?,
     };
-    if let Some(error) = failed {
-        return Err(error.into());
-    }
     let mut tensors = evaluation.per_example()?;
     tensors.extend(watcher.adversarial(&evaluation, job.data)?);
-    Ok(Finished { result: result_file(job, &evaluation), tensors, suite: job.suite.text.clone() })
+    let result = result_file(&job.question, &evaluation, trust, job.warnings.clone());
+    Ok(Finished { result, tensors, suite: job.suite.text.clone() })
 }
 
 impl Finished {
@@ -78,7 +98,19 @@ impl Finished {
         durable::write(&dir.join("per_example.safetensors"), &bytes)?; // first: the one a disk may not hold
         durable::write(&dir.join("suite.toml"), self.suite.as_bytes())?;
         let text = serde_json::to_string_pretty(&self.result).context("result.json")? + "\n";
-        Ok(durable::write(&dir.join("result.json"), text.as_bytes())?)
+        durable::write(&dir.join("result.json"), text.as_bytes())?;
+        Journal::remove(dir);
+        Ok(())
+    }
+
+    /// The numbers.
+    pub(crate) fn result(&self) -> &ResultFile {
+        &self.result
+    }
+
+    /// Of parts that were put together.
+    pub(crate) fn assembled(result: ResultFile, tensors: BTreeMap<String, Tensor>, suite: String) -> Self {
+        Self { result, tensors, suite }
     }
 }
 
@@ -104,26 +136,59 @@ pub(crate) fn data_info(data: &Dataset) -> DataInfo {
     }
 }
 
-fn result_file(job: &Job<'_>, evaluation: &Evaluation) -> ResultFile {
+pub(crate) fn result_file(
+    question: &Question,
+    evaluation: &Evaluation,
+    trust: Vec<checks::Check>,
+    warnings: Vec<String>,
+) -> ResultFile {
     let summary = evaluation.summary();
     ResultFile {
         schema: 1,
-        model: job.question.model.clone(),
-        data: job.question.data.clone(),
+        model: question.model.clone(),
+        data: question.data.clone(),
+        shard: question.shard,
         eps: summary.eps,
         seed: summary.seed,
         version: env!("CARGO_PKG_VERSION").into(),
         clean: summary.clean,
         columns: summary.columns,
-        warnings: [job.warnings.clone(), summary.warnings].concat(),
+        trust,
+        warnings: [warnings, summary.warnings].concat(),
+    }
+}
+
+/// The images of a data set, or of a shard of it, as the harness asks for them: as few as it needs.
+pub(crate) struct Images<'a> {
+    data: &'a Dataset,
+    rows: Vec<usize>,
+}
+
+impl<'a> Images<'a> {
+    pub(crate) fn new(data: &'a Dataset, shard: Option<Shard>) -> Self {
+        Self { data, rows: shard.map_or(0..data.len(), |shard| shard.rows(data.len())).collect() }
+    }
+}
+
+impl Source for Images<'_> {
+    fn ids(&self) -> Vec<u64> {
+        self.rows.iter().map(|&row| self.data.ids()[row]).collect()
+    }
+
+    fn examples(&self, rows: &[usize]) -> rslad_attacks::Result<Examples> {
+        let rows: Vec<usize> = rows.iter().map(|&row| self.rows[row]).collect();
+        let x = self.data.images_f32(&rows).map_err(|e| AttackError::Source(Box::new(e)))?;
+        let labels: Vec<u32> = rows.iter().map(|&row| self.data.label(row)).collect();
+        let ids = rows.iter().map(|&row| self.data.ids()[row]).collect();
+        Ok(Examples { ids, y: Tensor::new(labels, x.device())?, x })
     }
 }
 
 /// A classifier that refuses to go on once it is told to stop, so that an attack of minutes ends within
 /// one pass.
-struct Stoppable<'a> {
-    f: &'a dyn Classifier,
-    stop: &'a AtomicBool,
+pub(crate) struct Stoppable<'a> {
+    pub(crate) f: &'a dyn Classifier,
+    pub(crate) stop: &'a AtomicBool,
 }
 
 impl Stoppable<'_> {
@@ -159,16 +224,27 @@ struct Watcher {
 }
 
 impl rslad_attacks::Observer for Watcher {
-    fn column(&mut self, name: &str, ids: &[u64], points: &Perturbed) {
-        self.progress.column(name, ids, points);
-        if self.save == SaveAdversarial::Yes {
-            let rows = ids.iter().enumerate().filter_map(|(i, &id)| Some((id, points.x_adv.get(i).ok()?)));
-            self.points.entry(name.to_string()).or_default().extend(rows);
-        }
+    fn clean(&mut self, ids: &[u64], predictions: &[u32]) {
+        self.progress.clean(ids, predictions);
     }
 
-    fn batch(&mut self, n: usize) {
-        self.progress.batch(n);
+    fn stage(&mut self, place: &Place<'_>, standing: usize, known: usize) {
+        self.progress.stage(place, standing, known);
+    }
+
+    fn advanced(&mut self, place: &Place<'_>, lanes: usize) {
+        self.progress.advanced(place, lanes);
+    }
+
+    fn verdicts(&mut self, place: &Place<'_>, verdicts: &[Verdict]) {
+        self.progress.verdicts(place, verdicts);
+        if self.save == SaveAdversarial::No {
+            return;
+        }
+        // A point is final where the example fell, or has no other attack to come.
+        let ends = verdicts.iter().filter(|verdict| !verdict.robust || place.is_last());
+        let points = ends.filter_map(|verdict| Some((verdict.id, verdict.x_adv.clone()?)));
+        self.points.entry(place.column.to_string()).or_default().extend(points);
     }
 }
 

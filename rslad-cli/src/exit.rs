@@ -22,11 +22,17 @@ pub(crate) enum Ended {
         "the step is not finite again; lower `optim.lr`, lengthen `schedule.warmup` or add `[guard]` to the recipe"
     )]
     NotFinite,
+    /// A directory that another process is writing to.
+    #[error("{path}: another evaluation is writing there; wait for it, or choose another --out", path = path.display())]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+    },
     /// Told to stop; the state is saved.
     #[error("stopped; the state is saved: run the same command again to continue")]
     Interrupted,
-    /// Told to stop within an evaluation, which keeps nothing before it is whole.
-    #[error("stopped within an evaluation; run the same command again to repeat it")]
+    /// Told to stop within an evaluation that had decided nothing yet.
+    #[error("stopped before anything was decided; run the same command again to repeat it")]
     EvaluationInterrupted,
 }
 
@@ -54,6 +60,7 @@ fn of_ended(ended: &Ended) -> u8 {
         Ended::Usage(_) => 2,
         Ended::NotFinite => 5,
         Ended::NotWritable { .. } => 7,
+        Ended::InUse { .. } => 6,
         Ended::Interrupted | Ended::EvaluationInterrupted => 75,
     }
 }
@@ -94,7 +101,7 @@ fn of_model(error: &rslad_models::Error) -> u8 {
 fn of_attack(error: &rslad_attacks::Error) -> u8 {
     use rslad_attacks::Error as E;
     match error {
-        E::Images { .. } => 3,
+        E::Images { .. } | E::Source(_) => 3,
         E::Model(error) => of_model(error),
         _ => 2, // the files it reads are suites
     }

@@ -10,8 +10,10 @@ mod evaluation;
 mod exit;
 mod inputs;
 mod interrupt;
+mod journal;
 mod logging;
 mod output;
+mod parts;
 mod picture;
 mod progress;
 mod result_file;
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
         Command::Watch(args) => commands::watch::run(&args),
         Command::Replay(args) => commands::replay::run(&args),
         Command::Doctor(args) => commands::doctor::run(&args),
+        Command::Transfer(args) => commands::transfer::run(&args, cli.quiet),
         Command::Weights(args) => commands::weights::run(&args),
         Command::Data(args) => commands::data::run(&args, cli.quiet),
         Command::List(args) => commands::list::run(&args),

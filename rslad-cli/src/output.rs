@@ -2,6 +2,7 @@
 //! the command ends without having written a file.
 
 use crate::exit::Ended;
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
 /// A directory that can be written to.
@@ -20,6 +21,19 @@ impl Output {
         std::fs::create_dir_all(path).map_err(failed)?;
         tempfile::tempfile_in(path).map_err(failed)?;
         Ok(output)
+    }
+
+    /// Keeps other processes from writing here until what is returned is dropped.
+    ///
+    /// # Errors
+    /// When another process does.
+    pub(crate) fn lock(&self) -> Result<Option<File>, Ended> {
+        // Where directories cannot be opened or locked there is no lock.
+        let Ok(directory) = File::open(&self.path) else { return Ok(None) };
+        match directory.try_lock() {
+            Err(TryLockError::WouldBlock) => Err(Ended::InUse { path: self.path.clone() }),
+            _ => Ok(Some(directory)),
+        }
     }
 
     /// Where it is.
@@ -62,6 +76,17 @@ mod tests {
         std::fs::write(output.file("result"), "").unwrap();
         drop(output);
         assert!(b.join("result").exists());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn one_process_at_a_time() {
+        let here = tempfile::tempdir().unwrap();
+        let output = Output::open(here.path()).unwrap();
+        let lock = output.lock().unwrap();
+        assert!(matches!(output.lock(), Err(Ended::InUse { .. })));
+        drop(lock);
+        assert!(output.lock().is_ok());
     }
 
     #[test]

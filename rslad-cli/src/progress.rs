@@ -6,7 +6,7 @@ pub(crate) use training::{Detail, TrainingProgress};
 
 use crate::say;
 use indicatif::{ProgressBar, ProgressStyle};
-use rslad_attacks::Perturbed;
+use rslad_attacks::{Place, Verdict};
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
@@ -82,7 +82,7 @@ impl Work {
     pub(crate) fn new(show: Show, name: &str, length: u64, done: u64) -> Self {
         let bar = if show == Show::Bar { ProgressBar::new(length) } else { ProgressBar::hidden() };
         let colors = if say::colors() { ".cyan/dim" } else { "" };
-        let template = format!("  {{prefix:<10}} {{bar:20{colors}}} {{percent:>3}}%  {{wide_msg}}");
+        let template = format!("  {{prefix:<22}} {{bar:20{colors}}} {{percent:>3}}%  {{wide_msg}}");
         if let Ok(style) = ProgressStyle::with_template(&template) {
             bar.set_style(style.progress_chars("━╸─"));
         }
@@ -150,27 +150,78 @@ impl Drop for Work {
     }
 }
 
-/// Shows an evaluation.
+/// Shows an evaluation: attack by attack, how many examples are decided, stand, and how fast it goes.
 pub(crate) struct EvaluationProgress {
+    show: Show,
+    name: String,
+    stage: Option<StageProgress>,
+}
+
+struct StageProgress {
     work: Work,
-    done: usize,
+    began: Instant,
+    /// Examples decided in this sitting, and of all those that are decided the ones that stand.
+    decided: usize,
+    known: usize,
+    standing: usize,
+    iterations: usize,
 }
 
 impl EvaluationProgress {
-    pub(crate) fn new(show: Show, name: &str, n: usize) -> Self {
-        Self { work: Work::new(show, name, n as u64, 0), done: 0 }
+    pub(crate) fn new(show: Show, name: &str) -> Self {
+        Self { show, name: name.into(), stage: None }
+    }
+
+    /// Says how much was done before.
+    pub(crate) fn continues(&self, verdicts: usize) {
+        if verdicts > 0 && self.show != Show::Nothing {
+            say::note(format!("  {}: continues; verdicts of before: {verdicts}", self.name));
+        }
+    }
+}
+
+impl StageProgress {
+    fn message(&self) -> String {
+        let seconds = self.began.elapsed().as_secs_f64();
+        let all = self.known + self.decided;
+        let speed = match self.decided {
+            0 => format!("{:.0} iterations/s", self.iterations as f64 / seconds),
+            decided => format!("{:.1} images/s", decided as f64 / seconds),
+        };
+        format!("{all} done, {} standing, {speed}", self.standing)
     }
 }
 
 impl rslad_attacks::Observer for EvaluationProgress {
-    fn column(&mut self, name: &str, _: &[u64], _: &Perturbed) {
-        let done = self.done;
-        self.work.advance(0, || format!("{done} images done, {name}"));
+    fn stage(&mut self, place: &Place<'_>, standing: usize, known: usize) {
+        let name = match place.of {
+            1 => format!("{} {}", self.name, place.column),
+            _ => format!("{} {} {}", self.name, place.column, place.attack),
+        };
+        let mut work = Work::new(self.show, &name, standing as u64, known as u64);
+        work.advance(0, || format!("{known} done"));
+        let (began, decided, iterations) = (Instant::now(), 0, 0);
+        self.stage = Some(StageProgress { work, began, decided, known, standing: 0, iterations });
     }
 
-    fn batch(&mut self, n: usize) {
-        self.done += n;
-        let done = self.done;
-        self.work.advance(n as u64, || format!("{done} images done"));
+    fn advanced(&mut self, _: &Place<'_>, lanes: usize) {
+        if let Some(stage) = &mut self.stage {
+            stage.iterations += lanes;
+            let message = stage.message();
+            stage.work.advance(0, || message);
+        }
+    }
+
+    fn verdicts(&mut self, _: &Place<'_>, verdicts: &[Verdict]) {
+        let Some(stage) = &mut self.stage else { return };
+        stage.standing += verdicts.iter().filter(|verdict| verdict.robust).count();
+        // The verdicts of before come first, all at once, and are counted already.
+        let fresh = match stage.iterations {
+            0 => 0,
+            _ => verdicts.len(),
+        };
+        stage.decided += fresh;
+        let message = stage.message();
+        stage.work.advance(fresh as u64, || message);
     }
 }

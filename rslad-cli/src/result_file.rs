@@ -1,8 +1,10 @@
 //! `result.json`: what an evaluation found, and what it was asked.
 
 use crate::exit::Ended;
+use crate::weight_files;
 use anyhow::Result;
 use rslad_attacks::Linf;
+use rslad_attacks::checks::Check;
 use rslad_attacks::result::{CleanSummary, ColumnSummary};
 use rslad_models::ArchSpec;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -15,12 +17,17 @@ pub(crate) struct ResultFile {
     pub(crate) schema: u32,
     pub(crate) model: ModelInfo,
     pub(crate) data: DataInfo,
+    /// Which part of the data, where not all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) shard: Option<Shard>,
     #[serde(deserialize_with = "radius_or_zero")]
     pub(crate) eps: Linf,
     pub(crate) seed: u64,
     pub(crate) version: String,
     pub(crate) clean: CleanSummary,
     pub(crate) columns: Vec<ColumnSummary>,
+    /// Signs of whether the numbers can be believed.
+    pub(crate) trust: Vec<Check>,
     pub(crate) warnings: Vec<String>,
 }
 
@@ -43,16 +50,63 @@ pub(crate) struct DataInfo {
     pub(crate) sha256: String,
 }
 
+/// One of the equal parts that an evaluation is cut into, written `2/5`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Shard {
+    /// From 1.
+    pub(crate) index: usize,
+    pub(crate) of: usize,
+}
+
+impl Shard {
+    /// The rows of `n` that are its own.
+    pub(crate) fn rows(self, n: usize) -> std::ops::Range<usize> {
+        (self.index - 1) * n / self.of..self.index * n / self.of
+    }
+}
+
+impl std::fmt::Display for Shard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.index, self.of)
+    }
+}
+
+impl std::str::FromStr for Shard {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts =
+            text.split_once('/').and_then(|(i, n)| Some((i.trim().parse().ok()?, n.trim().parse().ok()?)));
+        match parts {
+            Some((index, of)) if (1..=of).contains(&index) => Ok(Self { index, of }),
+            _ => Err("expected a part and how many there are, such as 2/5".into()),
+        }
+    }
+}
+
 /// What an evaluation is asked: where two questions agree, so do their answers.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Question {
     pub(crate) model: ModelInfo,
     pub(crate) data: DataInfo,
+    pub(crate) shard: Option<Shard>,
     pub(crate) eps: Linf,
     pub(crate) seed: u64,
 }
 
 impl Question {
+    /// A hash of everything that decides the answer.
+    pub(crate) fn hash(&self, suite: &str) -> String {
+        let version = env!("CARGO_PKG_VERSION");
+        let Self { model, data, shard, eps, seed } = self;
+        let asked = serde_json::json!({
+            "model": model.sha256, "arch": model.arch, "data": data, "shard": shard, "eps": eps.get(),
+            "seed": seed, "suite": suite, "version": version,
+        });
+        weight_files::hex(asked.to_string().as_bytes())
+    }
+
     /// The result that a directory holds for this question and suite, if there is one.
     ///
     /// # Errors
@@ -71,13 +125,15 @@ impl Question {
             return Err(other("it cannot be read"));
         };
         let same_suite = std::fs::read_to_string(dir.join("suite.toml")).is_ok_and(|text| text == suite);
-        match self.difference(&found).or((!same_suite).then_some("other attacks")) {
+        let differs = (found.shard != self.shard).then_some("another shard").or(self.difference(&found));
+        match differs.or((!same_suite).then_some("other attacks")) {
             None => Ok(Some(found)),
             Some(differs) => Err(other(differs)),
         }
     }
 
-    fn difference(&self, found: &ResultFile) -> Option<&'static str> {
+    /// The first thing by which a result is one of another question; shards aside.
+    pub(crate) fn difference(&self, found: &ResultFile) -> Option<&'static str> {
         let checks = [
             (found.model.sha256 == self.model.sha256 && found.model.arch == self.model.arch, "another model"),
             (found.data == self.data, "other data"),
@@ -106,6 +162,20 @@ fn radius_or_zero<'de, D: Deserializer<'de>>(d: D) -> Result<Linf, D::Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn shards_are_a_partition() {
+        for n in [0, 1, 7, 24, 100] {
+            for of in [1, 2, 5, 30] {
+                let rows = (1..=of).flat_map(|index| Shard { index, of }.rows(n));
+                assert_eq!(rows.collect::<Vec<_>>(), (0..n).collect::<Vec<_>>());
+            }
+        }
+        assert_eq!("2/5".parse(), Ok(Shard { index: 2, of: 5 }));
+        for text in ["0/5", "6/5", "2", "a/b", "-1/5", "1/0", ""] {
+            assert!(text.parse::<Shard>().unwrap_err().contains("such as 2/5"), "{text}");
+        }
+    }
 
     #[test]
     fn zero_is_a_radius_of_an_evaluation() {

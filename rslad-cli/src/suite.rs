@@ -4,7 +4,7 @@
 use crate::exit::Ended;
 use anyhow::{Context, Result};
 use rslad_attacks::attacks;
-use rslad_attacks::suite::{SUITES, Suite};
+use rslad_attacks::suite::{SUITES, Suite, Use};
 use std::collections::BTreeSet;
 use toml::{Table, Value};
 
@@ -36,6 +36,20 @@ pub(crate) fn resolve(suites: &[String], attacks: &[String]) -> Result<Resolved>
     file.insert("column".into(), Value::Array(columns.into_iter().map(Value::Table).collect()));
     let text = toml::to_string(&file).context("suite.toml")?;
     Ok(Resolved { suite: Suite::parse("suite.toml", &text)?, text })
+}
+
+/// Every suite is for this use.
+pub(crate) fn check_use(suites: &[String], asked: Use) -> Result<()> {
+    for name in suites {
+        if Suite::load(name)?.made_for != asked {
+            let fix = match asked {
+                Use::Evaluation => "is for `rslad transfer`, whose points are made on surrogates",
+                Use::Transfer => "is for `rslad eval`, expected one with `for = \"transfer\"`",
+            };
+            return Err(Ended::Usage(format!("suite `{name}` {fix}")).into());
+        }
+    }
+    Ok(())
 }
 
 fn columns_of(name: &str) -> Result<Vec<Table>> {

@@ -32,7 +32,8 @@ pub(crate) fn plain(header: Vec<String>, rows: impl Iterator<Item = Vec<String>>
     table.trim_fmt()
 }
 
-fn cell(share: f64, (low, high): (f64, f64)) -> String {
+/// A share with its interval, in percent.
+pub(crate) fn cell(share: f64, (low, high): (f64, f64)) -> String {
     format!("{:.1} ({:.1}–{:.1})", 100.0 * share, 100.0 * low, 100.0 * high)
 }
 

@@ -174,12 +174,7 @@ impl Rows {
             y: rows(input.y)?,
             ids: input.ids[start..start + len].to_vec(),
             soft_labels: input.soft_labels.map(rows).transpose()?,
-            draws: match &input.draws {
-                Draws::Scripted { uniform, normal } => {
-                    Draws::Scripted { uniform: rows(uniform)?, normal: rows(normal)? }
-                }
-                keyed @ Draws::Keyed { .. } => keyed.clone(),
-            },
+            draws: input.draws.rows(&(start as u32..(start + len) as u32).collect::<Vec<_>>())?,
         })
     }
 

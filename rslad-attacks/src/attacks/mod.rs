@@ -4,13 +4,29 @@
 //! in [`ATTACKS`]. The contract suite, the suites' files, the command line and its help read the
 //! registry.
 
+mod apgd_ce;
+mod apgd_dlr;
+mod apgd_margin;
+mod apgd_t;
+mod auto_attack;
 mod cw_inf;
+mod fab;
+mod fab_t;
 mod fgsm;
 mod pgd;
+mod square;
 
+pub use apgd_ce::ApgdCe;
+pub use apgd_dlr::ApgdDlr;
+pub(crate) use apgd_dlr::PURPOSE as APGD_DLR_PURPOSE;
+pub use apgd_margin::ApgdMargin;
+pub use apgd_t::ApgdT;
 pub use cw_inf::CwInf;
+pub use fab::Fab;
+pub use fab_t::FabT;
 pub use fgsm::Fgsm;
 pub use pgd::Pgd;
+pub use square::{Schedule, Square};
 
 use crate::ascent::Start;
 use crate::attack::Attack;
@@ -19,7 +35,20 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// Every attack, in the order in which lists show them.
-pub const ATTACKS: &[AttackEntry] = &[fgsm::ENTRY, pgd::ENTRY, cw_inf::ENTRY];
+pub const ATTACKS: &[AttackEntry] = &[
+    fgsm::ENTRY,
+    pgd::ENTRY,
+    cw_inf::ENTRY,
+    apgd_ce::ENTRY,
+    apgd_dlr::ENTRY,
+    apgd_margin::ENTRY,
+    apgd_t::ENTRY,
+    fab::ENTRY,
+    fab_t::ENTRY,
+    square::ENTRY,
+    auto_attack::ENTRY,
+    auto_attack::WORST_CASE,
+];
 
 /// A line of the registry.
 #[derive(Debug)]
@@ -74,6 +103,12 @@ fn configured<A: Attack + DeserializeOwned + 'static>(
     keys: toml::Table,
 ) -> std::result::Result<Box<dyn Attack>, toml::de::Error> {
     keys.try_into::<A>().map(|attack| Box::new(attack) as Box<dyn Attack>)
+}
+
+/// How a targeted attack is adapted to a model with fewer wrong classes than targets.
+fn fewer_targets(targets: usize, n_classes: usize) -> Option<String> {
+    let wrong = n_classes.saturating_sub(1);
+    (wrong < targets).then(|| format!("takes all {wrong} wrong classes as targets, fewer than {targets}"))
 }
 
 /// Where an evaluation attack starts.

@@ -2,7 +2,7 @@
 
 use crate::nets::{Broken, CLASSES, Mlp, images};
 use candle_core::{Device, Tensor};
-use rslad_attacks::{Evaluation, Examples, Linf, Observer, Perturbed, Suite, evaluate};
+use rslad_attacks::{Evaluation, Examples, Linf, Observer, Place, Suite, Verdict, evaluate};
 use rslad_models::Classifier;
 
 const N: u64 = 40;
@@ -95,7 +95,7 @@ fn a_model_that_answers_nan_is_never_right_and_says_so() {
 }
 
 #[test]
-fn observers_hear_of_each_batch_in_order() {
+fn observers_hear_of_each_attack_in_order() {
     #[derive(Default)]
     struct Tape(Vec<String>);
     impl Observer for Tape {
@@ -103,29 +103,30 @@ fn observers_hear_of_each_batch_in_order() {
             assert_eq!(ids.len(), predictions.len());
             self.0.push(format!("clean {}", ids.len()));
         }
-        fn column(&mut self, name: &str, ids: &[u64], points: &Perturbed) {
-            assert_eq!(points.x_adv.dims()[0], ids.len());
-            self.0.push(name.to_owned());
+        fn stage(&mut self, place: &Place<'_>, standing: usize, known: usize) {
+            assert!(standing < N as usize && known == 0);
+            self.0.push(format!("{} {} {}/{}", place.column, place.attack, place.number + 1, place.of));
         }
-        fn batch(&mut self, n: usize) {
-            self.0.push(format!("batch {n}"));
+        fn advanced(&mut self, place: &Place<'_>, lanes: usize) {
+            assert!(lanes <= 30 && place.attack.starts_with("fgsm"));
+        }
+        fn verdicts(&mut self, _: &Place<'_>, verdicts: &[Verdict]) {
+            assert!(verdicts.iter().all(|v| v.finite && v.x_adv.is_some()));
         }
     }
     let mut tape = Tape::default();
-    let suite = Suite::load("quick").unwrap();
+    let suite =
+        "name = 'a'\nabout = 'b'\n[[column]]\nname = 'once'\nattack = 'fgsm'\n[[column]]\nname = 'twice'
+        attack = 'worst_case'\n[[column.stages]]\nattack = 'fgsm'\n[[column.stages]]\nattack = 'fgsm'";
+    let suite = Suite::parse("the test's suite", suite).unwrap();
     evaluate(&Mlp::random(2), examples(30, Order::Forward), &suite, eps(), 7, &mut tape).unwrap();
-    let each = |n: usize| {
-        [format!("clean {n}"), "fgsm".into(), "pgd20".into(), "cw_inf20".into(), format!("batch {n}")]
-    };
-    assert_eq!(tape.0, [each(30), each(10)].concat());
+    assert_eq!(tape.0, ["clean 30", "clean 10", "once fgsm 1/1", "twice fgsm 1/2", "twice fgsm_2 2/2"]);
 }
 
 #[test]
 fn wrong_examples_are_refused() {
     let message = |batches| run(&Mlp::random(2), batches).unwrap_err().to_string();
-    assert!(
-        message(vec![batch(&[1, 2], CLASSES), batch(&[2], CLASSES)]).contains("a list with 2 in two batches")
-    );
+    assert!(message(vec![batch(&[1, 2], CLASSES), batch(&[2], CLASSES)]).contains("a list with 2 twice"));
     assert!(message(vec![batch(&[6], 7)]).contains("a label is 6, expected a class below 4"));
     let bright = Examples { x: (images(5, 0, 1) * 255.0).unwrap(), ..batch(&[0], CLASSES) };
     assert!(message(vec![bright]).contains("scale images to [0, 1]"));

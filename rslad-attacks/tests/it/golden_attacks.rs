@@ -13,14 +13,14 @@ use rslad_models::randomness::{Key, Purpose};
 use rslad_models::{Classifier, Frozen, Objective};
 
 /// A network, the attacks recorded on it, and how much of the pixels must agree.
-struct Record {
-    f: Frozen,
-    file: Goldens,
+pub(crate) struct Record {
+    pub(crate) f: Frozen,
+    pub(crate) file: Goldens,
     pixels: f64,
     pixels_of_trades_inner: f64,
 }
 
-fn tiny() -> Record {
+pub(crate) fn tiny() -> Record {
     let f = network(
         "tiny_cnn",
         "classes = 10\nin_channels = 3\nnorm = 'none'\nwidth = 16",
@@ -29,7 +29,7 @@ fn tiny() -> Record {
     Record { f, file: Goldens::open("attacks_tiny.safetensors"), pixels: 0.99, pixels_of_trades_inner: 0.90 }
 }
 
-fn resnet() -> Record {
+pub(crate) fn resnet() -> Record {
     let options = "classes = 10\nin_channels = 3\nnorm = 'none'\nwidth = 8\nblocks = '2,2,2,2'";
     let f = network("resnet18", options, "net_resnet.safetensors");
     Record {
@@ -45,7 +45,7 @@ impl Record {
         (self.file.f64("x_u8").to_dtype(DType::F32).unwrap() / 255.0).unwrap()
     }
 
-    fn problem(&self, eps: f64) -> Problem {
+    pub(crate) fn problem(&self, eps: f64) -> Problem {
         let ball = Ball::new(&self.x_nat(), Linf::new(eps).unwrap()).unwrap();
         let uniform = ((self.file.f32("noise/uniform_u8") * 2.0).unwrap() - 255.0).unwrap();
         let uniform = (uniform / 256.0).unwrap();
@@ -86,7 +86,7 @@ impl Record {
     }
 }
 
-const EPS: f64 = 8.0 / 255.0;
+pub(crate) const EPS: f64 = 8.0 / 255.0;
 const STEP: f64 = 2.0 / 255.0;
 
 /// RSLAD's evaluation attack.

@@ -28,6 +28,8 @@ impl Goldens {
             Dtype::I64 => bytes.as_chunks().0.iter().map(|b| i64::from_le_bytes(*b) as f64).collect(),
             Dtype::U8 => bytes.iter().map(|b| f64::from(*b)).collect(),
             Dtype::I8 => bytes.iter().map(|b| f64::from(b.cast_signed())).collect(),
+            Dtype::I16 => bytes.as_chunks().0.iter().map(|b| i16::from_le_bytes(*b).into()).collect(),
+            Dtype::I32 => bytes.as_chunks().0.iter().map(|b| i32::from_le_bytes(*b).into()).collect(),
             other => panic!("{name} has the unexpected type {other:?}"),
         };
         Tensor::from_vec(values, view.shape(), &Device::Cpu).unwrap()

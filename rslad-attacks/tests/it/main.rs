@@ -3,10 +3,17 @@
 
 #![allow(clippy::unwrap_used)] // a panic is how a test fails
 
+mod apgd;
+mod brief;
 mod contract;
 mod evaluate;
+mod golden_apgd;
 mod golden_attacks;
+mod golden_auto_attack;
+mod golden_fab;
 mod golden_losses;
+mod golden_square;
 mod goldens;
 mod nets;
 mod properties;
+mod worst_case;

@@ -9,5 +9,6 @@ pub(crate) mod list;
 pub(crate) mod quickstart;
 pub(crate) mod replay;
 pub(crate) mod train;
+pub(crate) mod transfer;
 pub(crate) mod watch;
 pub(crate) mod weights;

@@ -25,13 +25,15 @@ fn an_evaluation_writes_what_is_documented() {
     assert_eq!(written, ["e/", "e/per_example.safetensors", "e/result.json", "e/suite.toml"]);
 
     let result = json(&place.at("e/result.json"));
-    let top = ["clean", "columns", "data", "eps", "model", "schema", "seed", "version", "warnings"];
+    let top = ["clean", "columns", "data", "eps", "model", "schema", "seed", "trust", "version", "warnings"];
     assert_eq!(keys(&result), top);
     assert_eq!(keys(&result["model"]), ["arch", "path", "sha256"]);
     assert_eq!(keys(&result["data"]), ["n", "name", "sha256", "split"]);
-    assert_eq!(keys(&result["clean"]), ["accuracy", "ci95", "correct", "n"]);
-    let column = ["accuracy", "attack", "ci95", "funnel", "max_linf", "n", "name", "robust", "seconds"];
-    assert_eq!(keys(&result["columns"][0]), column);
+    assert_eq!(keys(&result["clean"]), ["accuracy", "ci95", "correct", "n", "non_finite"]);
+    let column = keys(&result["columns"][0]);
+    let first = ["accuracy", "attack", "ci95", "eight_bit", "funnel", "max_linf", "n", "name"];
+    assert_eq!(column, [&first[..], &["non_finite", "robust", "seconds"]].concat());
+    assert_eq!(keys(&result["columns"][0]["eight_bit"]), ["fallen", "still"]);
     let names: Vec<&str> =
         result["columns"].as_array().unwrap().iter().map(|c| c["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["fgsm", "pgd20", "cw_inf20"]);
@@ -42,6 +44,7 @@ fn an_evaluation_writes_what_is_documented() {
     for name in ["index", "label", "clean_prediction"] {
         expected.insert(name.to_string(), told("U32", &[40]));
     }
+    expected.insert("clean_correct".to_string(), told("U8", &[40]));
     for name in names {
         expected.insert(format!("{name}/robust"), told("U8", &[40]));
         expected.insert(format!("{name}/linf"), told("F32", &[40]));
@@ -177,5 +180,9 @@ fn a_full_disk_does_not_cost_the_numbers() {
     let did = place.rslad_on_a_full_disk(20, &[&args[..], &["--save-adversarial"]].concat());
     assert_eq!(did.code, 7, "{did:?}");
     assert!(did.out.contains("accuracy, %") && did.err.contains("cannot write"), "{did:?}");
-    assert_eq!(place.tree(), before);
+    // What was decided is kept, and with space again the same command goes on from it.
+    let kept = ["e/", "e/journal.jsonl", "e/journal.points"];
+    assert_eq!(place.tree(), [&kept.map(String::from)[..], &before].concat());
+    let again = place.rslad(&[&args[..], &["--save-adversarial"]].concat()).ok();
+    assert!(again.err.contains("continues") && again.out.starts_with(&did.out), "{again:?}");
 }

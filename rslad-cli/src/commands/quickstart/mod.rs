@@ -169,6 +169,7 @@ impl Demo<'_> {
         let question = Question {
             model: ModelInfo { path, sha256, arch: network.arch().clone() },
             data: evaluation::data_info(&self.data),
+            shard: None,
             eps: self.eps,
             seed: self.args.seed,
         };
@@ -198,6 +199,7 @@ impl Demo<'_> {
             suite: &self.suite,
             batch_size: BATCH,
             save: SaveAdversarial::No,
+            dir: out.path(),
             warnings: vec![],
         };
         let finished = evaluation::run(&job, self.show, &self.stop)?;

@@ -6,9 +6,10 @@ use crate::evaluation;
 use crate::picture::{Answer, Column, Group, Picture};
 use anyhow::{Context, Result};
 use rslad_attacks::suite::Suite;
-use rslad_attacks::{Linf, Perturbed, evaluate};
+use rslad_attacks::{Linf, Place, Verdict, evaluate};
 use rslad_data::{Dataset, in_order};
 use rslad_models::{Classifier, Frozen};
+use std::collections::HashMap;
 
 /// Whose answers it shows, and how they are headed.
 const SHOWN: [(&str, &str); 2] = [
@@ -49,15 +50,16 @@ fn class(data: &Dataset, label: u32) -> String {
 fn answers(f: &Frozen, data: &Dataset, eps: Linf, seed: u64) -> Result<Vec<Answer>> {
     let mut suite = Suite::load(SUITE)?;
     suite.columns.retain(|column| column.attack.name() == "pgd");
-    let mut points = Points(None);
+    let mut points = Points::default();
     let batches = in_order(data, BATCH)?.collect::<rslad_data::Result<Vec<_>>>()?;
     evaluate(f, batches.iter().map(evaluation::examples), &suite, eps, seed, &mut points)?;
-    let points = points.0.context("known images are attacked")?;
-    let answer = |(row, &predicted): (usize, &u32)| -> Result<Answer> {
+    let answer = |(row, id): (usize, &u64)| -> Result<Answer> {
+        let found = points.0.get(id).context("known images are attacked")?;
+        let (predicted, x_adv) = (found.prediction, found.x_adv.clone().context("an attack finds points")?);
         let right = predicted == data.label(row);
-        Ok(Answer { x_adv: points.x_adv.get(row)?, class: format!("says {}", class(data, predicted)), right })
+        Ok(Answer { x_adv, class: format!("says {}", class(data, predicted)), right })
     };
-    points.predictions.iter().enumerate().map(answer).collect()
+    data.ids().iter().enumerate().map(answer).collect()
 }
 
 /// The rows of the first images that every model classifies correctly.
@@ -70,11 +72,12 @@ fn known_to_all(models: &[Frozen], data: &Dataset) -> Result<Vec<usize>> {
     Ok(known.take(IMAGES).collect())
 }
 
-/// Keeps the points of an attack.
-struct Points(Option<Perturbed>);
+/// Keeps what an attack found, by id.
+#[derive(Default)]
+struct Points(HashMap<u64, Verdict>);
 
 impl rslad_attacks::Observer for Points {
-    fn column(&mut self, _: &str, _: &[u64], points: &Perturbed) {
-        self.0 = Some(points.clone());
+    fn verdicts(&mut self, _: &Place<'_>, verdicts: &[Verdict]) {
+        self.0.extend(verdicts.iter().map(|verdict| (verdict.id, verdict.clone())));
     }
 }

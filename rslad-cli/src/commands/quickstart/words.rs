@@ -93,7 +93,7 @@ fn ranking(sat: &ColumnSummary, rslad: &ColumnSummary, n: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rslad_attacks::result::Accuracy;
+    use rslad_attacks::result::{Accuracy, EightBit};
 
     fn column(correct: usize) -> ColumnSummary {
         let accuracy = Accuracy { correct, n: 360 };
@@ -107,6 +107,9 @@ mod tests {
             max_linf: 0.15,
             seconds: 0.0,
             funnel: vec![],
+            non_finite: 0,
+            eight_bit: EightBit { fallen: 0, still: 0 },
+            adapted: None,
         }
     }
 

@@ -1,0 +1,228 @@
+//! Searches in which every example goes its own way.
+//!
+//! APGD, FAB and Square keep state beside the point, and their examples part company: one is at its
+//! third target while another takes its first step. Here an attack is written for one example, as a walk:
+//! a question to the classifier, and what its answer leads to. The search gathers the questions of all
+//! lanes into batches. So an example's bits cannot depend on its neighbors, one that is done leaves at
+//! once, and its lane can be refilled.
+
+mod site;
+mod tape;
+
+pub(crate) use site::{Draw, Site};
+pub(crate) use tape::Tape;
+
+use crate::aim::{Aim, Aims};
+use crate::attack::{Finished, Search, State};
+use crate::error::{Error, Result};
+use crate::problem::Problem;
+use candle_core::{DType, Device, Tensor};
+use rslad_models::{Classifier, Gradient};
+use std::collections::HashSet;
+
+/// An attack on one example.
+pub(crate) trait Walk: Clone {
+    /// Where one example is.
+    type Here: Clone;
+
+    /// Before the first question.
+    fn start(&self, site: &Site) -> Result<Self::Here>;
+
+    /// The present question: always the same one until it is answered.
+    fn ask<'a>(&self, site: &'a Site, here: &'a Self::Here) -> Ask<'a>;
+
+    /// What the answer leads to.
+    fn hear(&self, site: &Site, here: &mut Self::Here, answer: Answer) -> Result<Next>;
+
+    /// Writes down or reads back where an example is.
+    fn tape(&self, here: &mut Self::Here, tape: &mut Tape);
+}
+
+/// A question about a point.
+pub(crate) enum Ask<'a> {
+    Logits(&'a [f32]),
+    Gradient(&'a [f32], Aim),
+}
+
+/// A row of an answer. Loss and gradient are there where a gradient was asked for.
+pub(crate) struct Answer {
+    pub(crate) logits: Vec<f64>,
+    pub(crate) loss: f32,
+    pub(crate) dx: Vec<f32>,
+}
+
+/// After an answer.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Next {
+    /// Another question.
+    Ask,
+    /// The walk ends at this point.
+    Done(Vec<f32>),
+}
+
+/// When an example that has been misclassified inside the ball ends its search.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leave {
+    /// At once: the verdict cannot change any more.
+    AtOnce,
+    /// After all iterations, as the released codes do; the point is the one that they return.
+    AtEnd,
+}
+
+struct Lane<H> {
+    site: Site,
+    here: H,
+}
+
+/// The search of a walk. Each iteration answers one question of every lane.
+pub(crate) struct Walkers<W: Walk> {
+    walk: W,
+    lanes: Vec<Lane<W::Here>>,
+}
+
+impl<W: Walk> Walkers<W> {
+    pub(crate) fn begin(walk: W, problem: &Problem) -> Result<Self> {
+        let mut walkers = Self { walk, lanes: Vec::new() };
+        walkers.open(Site::all(problem)?)?;
+        Ok(walkers)
+    }
+
+    pub(crate) fn restore(walk: W, state: &State) -> Result<Self> {
+        let mut walkers = Self { walk, lanes: Vec::new() };
+        walkers.open(Site::restore(state)?)?;
+        let mut tape = Tape::reading(state, walkers.lanes.len())?;
+        for lane in &mut walkers.lanes {
+            walkers.walk.tape(&mut lane.here, &mut tape);
+        }
+        tape.check()?;
+        Ok(walkers)
+    }
+
+    fn open(&mut self, sites: Vec<Site>) -> Result<()> {
+        for site in sites {
+            let here = self.walk.start(&site)?;
+            self.lanes.push(Lane { site, here });
+        }
+        Ok(())
+    }
+
+    /// The lanes that ask for logits, and those that ask for a gradient with their aims.
+    fn questions(&self) -> (Vec<usize>, Vec<usize>, Vec<Aim>) {
+        let (mut looking, mut climbing, mut aims) = (vec![], vec![], vec![]);
+        for (i, lane) in self.lanes.iter().enumerate() {
+            match self.walk.ask(&lane.site, &lane.here) {
+                Ask::Logits(_) => looking.push(i),
+                Ask::Gradient(_, aim) => {
+                    climbing.push(i);
+                    aims.push(aim);
+                }
+            }
+        }
+        (looking, climbing, aims)
+    }
+
+    /// The points that these lanes ask about, `[n, C, H, W]`.
+    fn points(&self, lanes: &[usize]) -> Result<Tensor> {
+        let mut pixels = Vec::with_capacity(lanes.len() * self.lanes[0].site.x_nat.len());
+        for &i in lanes {
+            let Lane { site, here } = &self.lanes[i];
+            match self.walk.ask(site, here) {
+                Ask::Logits(x) | Ask::Gradient(x, _) => pixels.extend_from_slice(x),
+            }
+        }
+        let [c, h, w] = self.lanes[0].site.shape;
+        Ok(Tensor::from_vec(pixels, (lanes.len(), c, h, w), &Device::Cpu)?)
+    }
+
+    fn answer(&mut self, f: &dyn Classifier) -> Result<Vec<(usize, Next)>> {
+        let (looking, climbing, aims) = self.questions();
+        let mut answers = Vec::with_capacity(self.lanes.len());
+        if !looking.is_empty() {
+            let logits = rows(&f.logits(&self.points(&looking)?)?, looking.len())?;
+            let answer = |logits| Answer { logits, loss: 0.0, dx: Vec::new() };
+            answers.extend(looking.into_iter().zip(logits.into_iter().map(answer)));
+        }
+        if !climbing.is_empty() {
+            let Gradient { logits, loss, dx } = f.gradient(&self.points(&climbing)?, &Aims(aims))?;
+            let loss = loss.to_dtype(DType::F32)?.to_vec1::<f32>()?;
+            let dx = dx.to_dtype(DType::F32)?.flatten_from(1)?.to_vec2::<f32>()?;
+            let parts = rows(&logits, climbing.len())?.into_iter().zip(loss).zip(dx);
+            let parts = parts.map(|((logits, loss), dx)| Answer { logits, loss, dx });
+            answers.extend(climbing.into_iter().zip(parts));
+        }
+        let walk = &self.walk;
+        let lanes = &mut self.lanes;
+        let hear = |(i, answer): (usize, Answer)| {
+            let Lane { site, here } = &mut lanes[i];
+            Ok((i, walk.hear(site, here, answer)?))
+        };
+        answers.into_iter().map(hear).collect()
+    }
+}
+
+/// Logits as rows of numbers.
+fn rows(logits: &Tensor, n: usize) -> Result<Vec<Vec<f64>>> {
+    let rows = logits.to_dtype(DType::F64)?.to_vec2::<f64>()?;
+    match rows.len() == n {
+        true => Ok(rows),
+        false => Err(Error::Tensor {
+            what: "the model's output",
+            got: format!("{:?}", logits.dims()),
+            expected: format!("{n} rows, one per image"),
+        }),
+    }
+}
+
+impl<W: Walk> Search for Walkers<W> {
+    fn lanes(&self) -> usize {
+        self.lanes.len()
+    }
+
+    fn advance(&mut self, f: &dyn Classifier) -> Result<Vec<Finished>> {
+        if self.lanes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let done = self.answer(f)?.into_iter().filter_map(|(i, next)| match next {
+            Next::Done(x) => Some((i, x)),
+            Next::Ask => None,
+        });
+        let mut done: Vec<(usize, Vec<f32>)> = done.collect();
+        done.sort_by_key(|(i, _)| *i);
+        let leaving: HashSet<usize> = done.iter().map(|(i, _)| *i).collect();
+        let finish = |(i, x): (usize, Vec<f32>)| {
+            let Site { id, shape, .. } = &self.lanes[i].site;
+            Ok(Finished { id: *id, x_adv: Tensor::from_vec(x, &shape[..], &Device::Cpu)? })
+        };
+        let finished = done.into_iter().map(finish).collect::<Result<_>>()?;
+        let mut lane = 0..;
+        self.lanes.retain(|_| lane.next().is_none_or(|i| !leaving.contains(&i)));
+        Ok(finished)
+    }
+
+    fn admit(&mut self, problem: &Problem) -> Result<()> {
+        let sites = Site::all(problem)?;
+        for site in &sites {
+            if let Some(lane) = self.lanes.first() {
+                lane.site.check_joins(site)?;
+            }
+            if self.lanes.iter().any(|lane| lane.site.id == site.id) {
+                let message = format!("example {} is being searched, expected to admit others", site.id);
+                return Err(Error::Search(message));
+            }
+        }
+        self.open(sites)
+    }
+
+    fn save(&self) -> Result<State> {
+        if self.lanes.is_empty() {
+            return Err(Error::Search("the search is over, expected open lanes to save".to_owned()));
+        }
+        let mut state = Site::save(self.lanes.iter().map(|lane| &lane.site))?;
+        let mut tape = Tape::writing();
+        for lane in &self.lanes {
+            self.walk.tape(&mut lane.here.clone(), &mut tape); // reading needs `mut`, writing only looks
+        }
+        tape.write(self.lanes.len(), &mut state)?;
+        Ok(state)
+    }
+}
