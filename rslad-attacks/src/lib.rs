@@ -98,6 +98,7 @@ pub mod compare;
 pub mod error;
 pub mod evaluate;
 mod fab;
+pub mod landscape;
 mod lanes;
 pub mod linf;
 pub mod losses;

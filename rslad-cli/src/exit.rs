@@ -31,6 +31,25 @@ pub(crate) enum Ended {
     /// Told to stop; the state is saved.
     #[error("stopped; the state is saved: run the same command again to continue")]
     Interrupted,
+    /// Something that a cell names is missing.
+    #[error("{what}")]
+    Missing {
+        /// What, and what to do about it.
+        what: String,
+        /// The code of its kind: data or weights.
+        code: u8,
+    },
+    /// Not now.
+    #[error("{0}")]
+    TryAgain(String),
+    /// A cell of a grid failed.
+    #[error("{what}")]
+    Cell {
+        /// Which, and with what words.
+        what: String,
+        /// Its exit code.
+        code: u8,
+    },
     /// Told to stop within an evaluation that had decided nothing yet.
     #[error("stopped before anything was decided; run the same command again to repeat it")]
     EvaluationInterrupted,
@@ -61,7 +80,8 @@ fn of_ended(ended: &Ended) -> u8 {
         Ended::NotFinite => 5,
         Ended::NotWritable { .. } => 7,
         Ended::InUse { .. } => 6,
-        Ended::Interrupted | Ended::EvaluationInterrupted => 75,
+        Ended::Missing { code, .. } | Ended::Cell { code, .. } => *code,
+        Ended::Interrupted | Ended::TryAgain(_) | Ended::EvaluationInterrupted => 75,
     }
 }
 

@@ -11,7 +11,7 @@ use rslad_distill::soft_labels::Source;
 use rslad_distill::trainer::Inputs;
 use rslad_models::checkpoint::Provenance;
 use rslad_models::{Frozen, Network};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The teachers that the binary carries.
 const EMBEDDED_TEACHERS: &[(&str, &[u8])] =
@@ -85,6 +85,11 @@ impl Extra {
 
 /// Opens everything that a recipe names, and checks that it fits together.
 pub(crate) fn load(recipe: &Recipe) -> Result<Loaded> {
+    load_with(recipe, &[None, None])
+}
+
+/// The same, with files in place of the teacher and the second teacher that the recipe names.
+pub(crate) fn load_with(recipe: &Recipe, teachers: &[Option<PathBuf>; 2]) -> Result<Loaded> {
     let mut train = open(&recipe.data.set, Split::Train)?;
     let extra = Extra::open(&recipe.data, train.len() as u64)?;
     if recipe.data.limit > 0 {
@@ -100,11 +105,12 @@ pub(crate) fn load(recipe: &Recipe) -> Result<Loaded> {
         SelectOn::Test => (train, open(&recipe.data.set, Split::Test)?),
     };
     let train = extra.after(&train)?; // nothing of it is held out: it has no labels to select by
-    let read = |config: &Option<TeacherConfig>, key: &str| {
-        config.as_ref().map(|config| teacher(config, key, &selection)).transpose()
+    let read = |config: &Option<TeacherConfig>, place: &Option<PathBuf>, key: &str| {
+        let file = |config: &TeacherConfig| place.clone().unwrap_or_else(|| PathBuf::from(&config.file));
+        config.as_ref().map(|config| teacher(&file(config), key, &selection)).transpose()
     };
-    let (first, second) =
-        (read(&recipe.teacher, "teacher")?, read(&recipe.second_teacher, "second_teacher")?);
+    let first = read(&recipe.teacher, &teachers[0], "teacher")?;
+    let second = read(&recipe.second_teacher, &teachers[1], "second_teacher")?;
     let frozen = |t: &Option<Teacher>| -> Result<Option<Frozen>> {
         Ok(t.as_ref().map(|t| t.network.freeze()).transpose()?)
     };
@@ -139,30 +145,51 @@ impl Loaded {
     }
 }
 
-/// The teacher that a recipe names under `key`, which must fit the data.
-fn teacher(config: &TeacherConfig, key: &str, data: &Dataset) -> Result<Teacher> {
-    let teacher = any_teacher(config, key)?;
-    check_fit(&teacher.network, data).with_context(|| format!("`{key}.file` is {}", config.file))?;
+/// A model and what is known of it.
+struct Opened {
+    network: Network,
+    provenance: Provenance,
+    sha256: String,
+    remarks: Vec<String>,
+}
+
+/// A teacher that comes with the program, a pinned one by name, or a weight file.
+fn open_model(file: &Path) -> Result<Opened> {
+    match EMBEDDED_TEACHERS.iter().find(|(name, _)| Path::new(name) == file) {
+        Some((_, bytes)) => {
+            let (network, provenance) = Network::from_bytes(bytes, file)?;
+            Ok(Opened { network, provenance, sha256: weight_files::hex(bytes), remarks: vec![] })
+        }
+        None => {
+            let weights = weight_files::weights(file, &Stated::nothing(), Unsaid::Refuse)?;
+            let Weights { network, provenance, sha256, remarks, .. } = weights;
+            Ok(Opened { network, provenance, sha256, remarks })
+        }
+    }
+}
+
+/// The network of a file or of a teacher by name, and the hash of its bytes.
+pub(crate) fn model(file: &Path) -> Result<(Network, String)> {
+    let Opened { network, sha256, .. } = open_model(file)?;
+    Ok((network, sha256))
+}
+
+/// The teacher of a file, for `key` of a recipe; it must fit the data.
+fn teacher(file: &Path, key: &str, data: &Dataset) -> Result<Teacher> {
+    let teacher = teacher_of(file, key)?;
+    check_fit(&teacher.network, data).with_context(|| format!("`{key}.file` is {}", file.display()))?;
     Ok(teacher)
 }
 
 /// The teacher that a recipe names under `key`.
 pub(crate) fn any_teacher(config: &TeacherConfig, key: &str) -> Result<Teacher> {
-    let file = Path::new(&config.file);
-    let embedded = EMBEDDED_TEACHERS.iter().find(|(name, _)| *name == config.file);
-    let (network, provenance, sha256, remarks) = match embedded {
-        Some((_, bytes)) => {
-            let (network, provenance) = Network::from_bytes(bytes, file)?;
-            (network, provenance, weight_files::hex(bytes), vec![])
-        }
-        None => {
-            let weights = weight_files::weights(file, &Stated::nothing(), Unsaid::Refuse);
-            let Weights { network, provenance, sha256, remarks, .. } = weights.with_context(|| {
-                format!("`{key}.file`, a file or a teacher by name ({})", teacher_names())
-            })?;
-            (network, provenance, sha256, remarks)
-        }
-    };
+    teacher_of(Path::new(&config.file), key)
+}
+
+fn teacher_of(file: &Path, key: &str) -> Result<Teacher> {
+    let opened = open_model(file)
+        .with_context(|| format!("`{key}.file`, a file or a teacher by name ({})", teacher_names()))?;
+    let Opened { network, provenance, sha256, remarks } = opened;
     Ok(Teacher { network, provenance, sha256, remarks })
 }
 

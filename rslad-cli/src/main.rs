@@ -8,14 +8,17 @@ mod chart;
 mod commands;
 mod evaluation;
 mod exit;
+mod grid;
 mod inputs;
 mod interrupt;
 mod journal;
 mod logging;
+mod look;
 mod output;
 mod parts;
 mod picture;
 mod progress;
+mod report;
 mod result_file;
 mod run_info;
 mod say;
@@ -43,6 +46,9 @@ fn main() -> ExitCode {
         Command::Replay(args) => commands::replay::run(&args),
         Command::Doctor(args) => commands::doctor::run(&args),
         Command::Transfer(args) => commands::transfer::run(&args, cli.quiet),
+        Command::Report(args) => commands::report::run(&args),
+        Command::Grid(args) => commands::grid::run(&args, cli.quiet),
+        Command::Cell(args) => commands::cell::run(&args, cli.quiet),
         Command::Weights(args) => commands::weights::run(&args),
         Command::Data(args) => commands::data::run(&args, cli.quiet),
         Command::List(args) => commands::list::run(&args),

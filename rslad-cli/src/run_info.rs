@@ -84,7 +84,7 @@ impl Sitting {
 }
 
 impl Host {
-    fn here() -> Self {
+    pub(crate) fn here() -> Self {
         let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let model = cpuinfo
             .lines()

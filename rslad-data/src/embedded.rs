@@ -76,8 +76,7 @@ fn paeth(left: u8, up: u8, corner: u8) -> u8 {
     }
 }
 
-/// The stored bytes of an image and their full scale, for tests of data sets that are stored so.
-#[cfg(test)]
+/// The stored bytes of an embedded image, and their full scale.
 pub(crate) fn levels(data: &Dataset, row: usize) -> (&[u8], u8) {
     match data.image(row) {
         crate::pixels::Image::Levels { values, full_scale } => (values, full_scale),

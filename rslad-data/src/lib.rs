@@ -36,6 +36,7 @@ pub mod cache;
 pub mod cifar;
 pub mod dataset;
 pub mod digits;
+pub mod digits100;
 mod embedded;
 pub mod error;
 pub mod fashion_mnist;

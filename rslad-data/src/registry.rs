@@ -5,6 +5,7 @@
 use crate::cifar::{cifar10, cifar100};
 use crate::dataset::{Dataset, Split};
 use crate::digits::digits;
+use crate::digits100::digits100;
 use crate::error::{Error, Result};
 use crate::fashion_mnist::{full, sample};
 use crate::tensors::tensors;
@@ -41,6 +42,12 @@ pub const DATASETS: &[Entry] = &[
         argument: Argument::None,
         about: "UCI handwritten digits as in scikit-learn: 1,437 train, 360 test, 1x8x8, 10 classes (embedded)",
         load: |_, split| digits(split),
+    },
+    Entry {
+        name: "digits100",
+        argument: Argument::None,
+        about: "numbers 00 to 99, pairs of those digits: 3,000 train, 600 test, 1x8x16, 100 classes (embedded)",
+        load: |_, split| digits100(split),
     },
     Entry {
         name: "fashion-mnist",
@@ -208,7 +215,8 @@ mod tests {
             let message = open(spec, Split::Test).expect_err(spec).to_string();
             assert_eq!(message, expected);
         };
-        let known = "expected one of: `digits`, `fashion-mnist`, `cifar10`, `cifar100`, `tensors`";
+        let known =
+            "expected one of: `digits`, `digits100`, `fashion-mnist`, `cifar10`, `cifar100`, `tensors`";
         let known = if cfg!(feature = "pictures") { format!("{known}, `folder`") } else { known.to_owned() };
         check("digit", &format!("unknown data set `digit`, {known}; did you mean `digits`?"));
         check("Digits", &format!("unknown data set `Digits`, {known}; did you mean `digits`?"));

@@ -37,7 +37,7 @@ impl RunDir {
     /// When it cannot be created, another process holds it, or it holds a run of another recipe.
     pub fn open(path: &Path, recipe: &Recipe) -> Result<Self> {
         std::fs::create_dir_all(path).map_err(|source| Error::Io { path: path.into(), source })?;
-        let dir = Self { path: path.into(), _lock: lock(path)? };
+        let dir = Self { path: path.into(), _lock: hold(path)? };
         dir.clear_partial()?;
         let file = dir.file("recipe.toml");
         let text = recipe.to_toml();
@@ -93,7 +93,11 @@ impl RunDir {
     }
 }
 
-fn lock(directory: &Path) -> Result<File> {
+/// Holds a directory until the file that it returns is dropped, as a run does.
+///
+/// # Errors
+/// When another process holds it, or it cannot be written to.
+pub fn hold(directory: &Path) -> Result<File> {
     let path = directory.join(".lock");
     let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
     let failed = |source| Error::Io { path: path.clone(), source };

@@ -7,6 +7,7 @@
 mod bench;
 mod ci;
 mod recipes;
+mod reproduce;
 mod tidy;
 
 use std::env;
@@ -19,6 +20,7 @@ const HELP: &str = "\
 usage: cargo xtask COMMAND
 
   ci             every check of the gate, from the cheapest to the dearest
+  reproduce      a table of the paper: `cargo xtask reproduce cifar100`; without a table, how
   tidy           the invariants a script can check: arrows, pins, unsafe, links, file sizes
   tidy --tests   how many tests each crate has; red where it is none (builds the tests)
   recipes        write the recipes that are composed of parts; tidy compares them
@@ -32,6 +34,12 @@ const USAGE: u8 = 2;
 fn main() -> ExitCode {
     let args: Vec<String> = env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    if let ["reproduce", rest @ ..] = args.as_slice() {
+        return match root().and_then(|root| reproduce::run(&root, rest)) {
+            Ok(code) => ExitCode::from(code),
+            Err(error) => failed(&error),
+        };
+    }
     let done = match args.as_slice() {
         ["ci"] => root().and_then(|root| ci::run(&root)),
         ["tidy"] => root().and_then(|root| tidy::run(&root)),
@@ -54,11 +62,13 @@ fn main() -> ExitCode {
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("xtask: {error:#}");
-            ExitCode::FAILURE
-        }
+        Err(error) => failed(&error),
     }
+}
+
+fn failed(error: &anyhow::Error) -> ExitCode {
+    eprintln!("xtask: {error:#}");
+    ExitCode::FAILURE
 }
 
 /// The repository's root. Cargo names the manifest when it runs us, which stays right for two

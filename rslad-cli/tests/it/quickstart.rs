@@ -48,6 +48,8 @@ fn the_demonstration_can_be_stopped_and_says_when_it_was_done_before() {
             assert!(read("parts") == read("whole"), "{student}/{file} differs");
         }
     }
+    let html = std::fs::read_to_string(place.at("parts/report.html")).unwrap();
+    assert!(html.contains("<section id=\"table\">") && html.contains(">RSLAD<"), "the page shows the table");
     let picture = |dir: &str| std::fs::read(place.at(dir).join("adversarial.png")).unwrap();
     assert!(picture("parts") == picture("whole"));
 

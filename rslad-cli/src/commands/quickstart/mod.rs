@@ -15,7 +15,7 @@ use crate::progress::{Detail, Show, TrainingProgress};
 use crate::result_file::{ModelInfo, Question, ResultFile};
 use crate::suite::{self, Resolved};
 use crate::weight_files::{self, Stated, Unsaid};
-use crate::{interrupt, logging, say};
+use crate::{interrupt, logging, report, say};
 use anyhow::{Context, Result};
 use rslad_attacks::Linf;
 use rslad_data::{Dataset, Split};
@@ -101,6 +101,17 @@ pub(crate) fn run(args: &QuickstartArgs, quiet: bool) -> Result<()> {
     };
     demo.note(ending);
     words::conclude(&parts, demo.eps, out.path())
+}
+
+/// `report.html` and what lies beside it.
+fn write_report(args: &QuickstartArgs, parts: &[Part]) -> Result<()> {
+    let frame = report::Frame {
+        title: Some("Natural and robust students of handwritten digits".into()),
+        remake: Some(format!("rslad quickstart --seed {} --out {}", args.seed, args.out.display())),
+        ..report::Frame::default()
+    };
+    let dirs: Vec<PathBuf> = parts.iter().map(|part| args.out.join(part.name)).collect();
+    report::write(&dirs, &frame, &args.out).map(drop)
 }
 
 fn prepare(student: &Student, args: &QuickstartArgs) -> Result<(Recipe, Loaded)> {
@@ -210,7 +221,7 @@ impl Demo<'_> {
     /// `result.json` of the whole and the picture.
     fn write(&self, out: &Output, parts: &[Part]) -> Result<()> {
         let picture = out.file("adversarial.png");
-        if !self.worked && picture.exists() && out.file("result.json").exists() {
+        if !self.worked && picture.exists() && out.file("report.html").exists() {
             return Ok(());
         }
         let models = parts.iter().map(|part| NamedResult { name: part.name, result: &part.result }).collect();
@@ -218,7 +229,8 @@ impl Demo<'_> {
         let result = QuickstartResult { schema: 1, version, seed: self.args.seed, models };
         let text = serde_json::to_string_pretty(&result).context("result.json")? + "\n";
         durable::write(&picture, &pictures::draw(parts, &self.data, self.eps, self.args.seed)?)?;
-        Ok(durable::write(&out.file("result.json"), text.as_bytes())?)
+        durable::write(&out.file("result.json"), text.as_bytes())?;
+        write_report(self.args, parts)
     }
 }
 

@@ -47,7 +47,8 @@ pub(super) fn conclude(parts: &[Part], eps: Linf, out: &Path) -> Result<()> {
     let worst = |name: &str| worst(parts, name);
     say::result(robustness(worst("natural")?, worst("RSLAD")?))?;
     say::result(ranking(worst("SAT")?, worst("RSLAD")?, n))?;
-    say::result(format!("\npicture  {}", out.join("adversarial.png").display()))?;
+    say::result(format!("\nreport   {}", out.join("report.html").display()))?;
+    say::result(format!("picture  {}", out.join("adversarial.png").display()))?;
     say::result(format!("results  {}", out.join("result.json").display()))?;
     Ok(say::result("next     rslad list recipes · rslad train --help · rslad eval --help")?)
 }

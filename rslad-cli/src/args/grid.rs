@@ -1,0 +1,97 @@
+//! The flags of grids and reports.
+
+use super::above_zero;
+use crate::grid::engine::EngineName;
+use clap::{Args, Subcommand};
+use std::path::PathBuf;
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Writes to DIR:
+  report.html                        one file: no network, no script
+  report.md report.tex report.json   the same numbers
+  figures/                           every figure as SVG and PNG
+
+Examples:
+  rslad report runs/quickstart --out runs/quickstart/report
+  rslad report runs/a runs/b runs/b-eval --table published.toml --out runs/report")]
+pub(crate) struct ReportArgs {
+    /// Directories with runs and evaluations, at any depth
+    #[arg(value_name = "DIR", required = true)]
+    pub(crate) dirs: Vec<PathBuf>,
+    /// Published values to set beside the measured ones (TOML)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) table: Option<PathBuf>,
+    /// The head of the report
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) title: Option<String>,
+    /// Where the report is written
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GridArgs {
+    #[command(subcommand)]
+    pub(crate) command: GridCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum GridCommand {
+    /// What there is to do, what is done, what it costs as measured here, what is missing
+    Plan(GridDir),
+    /// Do all cells that are not finished, then write the report
+    #[command(visible_alias = "run")]
+    Submit(SubmitArgs),
+    /// How far each cell is
+    Status(GridDir),
+    /// Write the report of what is finished to DIR/report
+    Report(GridDir),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GridDir {
+    /// The grid (TOML)
+    #[arg(value_name = "GRID")]
+    pub(crate) grid: PathBuf,
+    /// Where its cells are
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SubmitArgs {
+    /// The grid (TOML)
+    #[arg(value_name = "GRID")]
+    pub(crate) grid: PathBuf,
+    /// Where its cells are
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// What runs the cells
+    #[arg(long, value_enum, default_value = "local")]
+    pub(crate) engine: EngineName,
+    /// How many threads compute at a time; without it all processors
+    #[arg(long, value_name = "N", value_parser = above_zero)]
+    pub(crate) threads: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Without --index it is read from SLURM_ARRAY_TASK_ID, HQ_TASK_ID, JOB_COMPLETION_INDEX,
+SGE_TASK_ID or PBS_ARRAY_INDEX, so any scheduler's array of tasks works a grid off:
+
+  sbatch --array=0-23 --wrap 'exec rslad cell grid.toml --out runs/grid'")]
+pub(crate) struct CellArgs {
+    /// The grid (TOML)
+    #[arg(value_name = "GRID")]
+    pub(crate) grid: PathBuf,
+    /// Which cell, from 0
+    #[arg(long, value_name = "I")]
+    pub(crate) index: Option<usize>,
+    /// Where the grid's cells are
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Save and stop when standard input closes
+    #[arg(long, hide = true)]
+    pub(crate) while_stdin_is_open: bool,
+}
