@@ -47,6 +47,43 @@ fn every_hostile_file_is_a_typed_error_that_costs_little() {
     assert!(wrong.is_empty(), "\n{wrong}");
 }
 
+/// What the fuzzers found worth keeping, read as their targets read it: a panic here is one they would find.
+#[test]
+fn the_corpus_of_the_fuzzers_is_read() {
+    for target in ["checkpoint", "torch_zip", "torch_legacy", "torch_tar"] {
+        let mut read = 0;
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
+        for file in std::fs::read_dir(folder).unwrap() {
+            let path = file.unwrap().path();
+            let bytes = std::fs::read(&path).unwrap();
+            let whole = bytes.starts_with(b"PK") || bytes.get(257..262) == Some(b"ustar");
+            let state = match target {
+                "checkpoint" => Network::from_bytes(&bytes, &path).map(|_| ()).map_err(|_| ()),
+                "torch_zip" if !whole => {
+                    torch::read(&zip(&bytes, STORAGES_OF_THE_FUZZER)).map(|_| ()).map_err(|_| ())
+                }
+                "torch_tar" if !whole => {
+                    cut(&bytes).ok_or(()).and_then(|bytes| torch::read(&bytes).map(|_| ()).map_err(|_| ()))
+                }
+                _ => torch::read(&bytes).map(|_| ()).map_err(|_| ()),
+            };
+            read += usize::from(state.is_ok());
+        }
+        assert!(read > 0, "{target}: the corpus never reaches the end of the reader");
+    }
+}
+
+const STORAGES_OF_THE_FUZZER: &[(&str, usize)] = &[("0", 216), ("1", 8), ("2", 8), ("3", 32), ("4", 288)];
+
+/// Two lengths, then the members of a tar, as the fuzzer's target cuts them.
+fn cut(bytes: &[u8]) -> Option<Vec<u8>> {
+    let (lengths, rest) = bytes.split_first_chunk::<4>()?;
+    let length = |low: usize| usize::from(u16::from_le_bytes([lengths[low], lengths[low + 1]]));
+    let (storages, rest) = rest.split_at_checked(length(0))?;
+    let (tensors, pickle) = rest.split_at_checked(length(2))?;
+    Some(tar_of(storages, tensors, pickle))
+}
+
 /// Reads a file and prints its fault, the processor's time in ns and the growth of memory in kB.
 fn read(path: &Path) {
     let bytes = std::fs::read(path).unwrap();
