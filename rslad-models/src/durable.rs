@@ -51,7 +51,7 @@ fn try_write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     reach(Point::Done)
 }
 
-/// The moments of a [`write`] between which a crash leaves something else behind, in order.
+/// The moments of a [`write()`] between which a crash leaves something else behind, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Point {
     /// Nothing has happened.

@@ -15,7 +15,7 @@ teacher = { file = "digits-teacher" }
 method = { name = "rslad", alpha = 0.8333333333333334, kl_scale = 1.0 }
 optim = { lr = 0.01, momentum = 0.9, weight_decay = 2e-4 }
 schedule = { epochs = 400, warmup = 0, drops = [], factor = 0.1 }
-select = { suite = "select", eps = 0.15, on = "validation", hold_out = 32, every = 1 }
+select = { suite = "select", by = "robust", eps = 0.15, on = "validation", hold_out = 32, every = 1 }
 
 [inner]
 eps = 0.15

@@ -1,6 +1,6 @@
 //! State dicts that PyTorch saved, in the three formats it has had.
 //!
-//! A format says where the pickle lies and what its persistent references stand for ([`Source`]); the
+//! A format says where the pickle lies and what its persistent references stand for (`Source`); the
 //! rest is the same: find the state dict, tidy its names, check every tensor against the bytes that the file
 //! holds, and only then read it. Nothing is executed, and nothing is allocated that the file does not hold.
 
