@@ -1,9 +1,9 @@
 //! Numbers from 00 to 99, each two handwritten digits side by side: a hundred classes in a tiny image, so
 //! that everything that depends on their number can be tried without a download.
 //!
-//! Pairs of [`crate::digits()`], train digits for the train split, test digits for the test split, so no
-//! image is in both. The tens digit, `label / 10`, is the coarse label. Pair `i` of a number takes
-//! digits of each half by fixed strides through that digit's images.
+//! Pairs of [`crate::digits`](mod@crate::digits), train digits for the train split, test digits for the
+//! test split, so no image is in both. The tens digit, `label / 10`, is the coarse label. Pair `i` of a
+//! number takes digits of each half by fixed strides through that digit's images.
 
 use crate::dataset::{Contents, Dataset, Split};
 use crate::digits::digits;
