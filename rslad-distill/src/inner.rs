@@ -1,4 +1,4 @@
-//! The inner maximisation as a recipe writes it.
+//! The inner maximization as a recipe writes it.
 
 use rslad_attacks::ascent::{ClipStart, SignAscent, Start};
 use rslad_attacks::{Linf, Order, StepSize};

@@ -2,7 +2,7 @@
 //!
 //! Released codes differ most in what cannot be seen in their formulas: how often a network runs in
 //! train mode within a step, in which order, and on what, since every such forward moves the running
-//! statistics of batch normalisation. Here a method declares its forwards; each is run exactly once, in
+//! statistics of batch normalization. Here a method declares its forwards; each is run exactly once, in
 //! the declared order, used or not.
 
 use crate::error::{Error, Result};
@@ -14,7 +14,7 @@ use rslad_models::Objective;
 pub enum Point {
     /// The augmented clean images.
     Nat,
-    /// The points that the inner maximisation found.
+    /// The points that the inner maximization found.
     Adv,
     /// `x_nat + t (x_adv - x_nat)`, not clamped to `[0, 1]`: -1 mirrors the perturbation.
     Along(f64),
@@ -63,7 +63,7 @@ pub enum Labels {
 pub struct Plan {
     /// Whether it reads hard labels.
     pub labels: Labels,
-    /// Forwards before the inner maximisation, in order; none at `Point::Adv`.
+    /// Forwards before the inner maximization, in order; none at `Point::Adv`.
     pub before: Vec<ForwardSpec>,
     /// Forwards after it, in order.
     pub after: Vec<ForwardSpec>,
@@ -75,7 +75,7 @@ impl Plan {
         self.before.iter().chain(&self.after)
     }
 
-    /// Whether the method has an inner maximisation: some forward looks at its result.
+    /// Whether the method has an inner maximization: some forward looks at its result.
     pub fn is_adversarial(&self) -> bool {
         self.forwards().any(|f| f.point != Point::Nat)
     }
@@ -144,7 +144,7 @@ impl Forwards {
     }
 }
 
-/// Whose logits an inner maximisation sees.
+/// Whose logits an inner maximization sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Over {
     /// The student's, `[N, K]`.
@@ -264,7 +264,7 @@ pub trait Method: Send + Sync {
     /// The forwards and inputs it needs.
     fn plan(&self) -> Plan;
 
-    /// What its inner maximisation ascends, given the forwards before it.
+    /// What its inner maximization ascends, given the forwards before it.
     ///
     /// # Errors
     /// When a forward it reads was not declared, or a tensor operation fails.

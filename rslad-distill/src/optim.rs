@@ -6,7 +6,7 @@ use rslad_models::exec::{Descent, sum_of_squares};
 
 /// SGD: `g = grad + weight_decay w; v = momentum v + g (v = g at first); w = w - lr v`.
 ///
-/// No dampening, no Nesterov. Weight decay is applied to every parameter, batch normalisation's and
+/// No dampening, no Nesterov. Weight decay is applied to every parameter, batch normalization's and
 /// biases included; buffers are not parameters and never seen.
 ///
 /// # Source

@@ -54,7 +54,7 @@ pub enum Op {
         /// Image channels.
         channels: usize,
     },
-    /// `(x - mean) / std` per channel: the normalisation that lives inside the model.
+    /// `(x - mean) / std` per channel: the normalization that lives inside the model.
     Normalize {
         /// One mean per channel.
         mean: Vec<f32>,
@@ -74,7 +74,7 @@ pub enum Op {
         /// Channel groups.
         groups: usize,
     },
-    /// Batch normalisation with scale and shift.
+    /// Batch normalization with scale and shift.
     BatchNorm {
         /// Added to the variance.
         eps: f64,
@@ -114,7 +114,7 @@ pub struct Node {
 pub enum Kind {
     /// Trained by the optimizer, subject to weight decay.
     Parameter,
-    /// Running statistics of a batch normalisation.
+    /// Running statistics of a batch normalization.
     Buffer,
     /// `num_batches_tracked`: an integer scalar.
     Counter,
@@ -287,7 +287,7 @@ impl GraphBuilder {
         self.push(name, op, &[x], out)
     }
 
-    /// Batch normalisation with PyTorch's constants: eps 1e-5, momentum 0.1.
+    /// Batch normalization with PyTorch's constants: eps 1e-5, momentum 0.1.
     pub fn batch_norm(&mut self, x: NodeId, name: &str) -> NodeId {
         self.push(name, Op::BatchNorm { eps: 1e-5, momentum: 0.1 }, &[x], self.channels(x))
     }

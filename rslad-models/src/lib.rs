@@ -3,7 +3,7 @@
 //! A network is a value: a [`Graph`](graph::Graph), a short list of named nodes over a small set of
 //! ops. Parameter names, shapes, initial weights, costs and every way of running it are read off that
 //! value. [`Network`] owns a graph with its parameters; it is run through one of two views, whose types
-//! say the mode: [`Training`] normalises by batch statistics and updates buffers, [`Frozen`] uses
+//! say the mode: [`Training`] normalizes by batch statistics and updates buffers, [`Frozen`] uses
 //! running statistics and cannot change anything.
 //!
 //! This crate knows nothing of attacks, losses, data sets or files other than checkpoints. It is also

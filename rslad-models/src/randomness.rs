@@ -22,7 +22,7 @@ impl Purpose {
     pub const AUGMENT: Self = Self::named("augment");
     /// The held-out part of a training set.
     pub const SPLIT: Self = Self::named("split");
-    /// The start of an inner maximisation.
+    /// The start of an inner maximization.
     pub const INNER_START: Self = Self::named("inner start");
 
     /// The purpose with this name (FNV-1a of its bytes): `Purpose::named("attack/pgd_sat")`.

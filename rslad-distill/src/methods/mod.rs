@@ -27,7 +27,7 @@ pub struct MethodEntry {
     pub about: &'static str,
     /// Its outer loss, as in Table 1 of the RSLAD paper.
     pub outer: &'static str,
-    /// What its inner maximisation ascends, as there.
+    /// What its inner maximization ascends, as there.
     pub inner: &'static str,
     /// The keys of `[method]` beside `name`.
     pub keys: &'static str,

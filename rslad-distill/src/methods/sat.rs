@@ -1,4 +1,4 @@
-//! Standard adversarial training: cross-entropy at the points that maximise it.
+//! Standard adversarial training: cross-entropy at the points that maximize it.
 //!
 //! Source: Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks" (ICLR 2018).
 //! The released challenge code attacks in train mode (`inner.view = "batch_statistics"`).

@@ -3,13 +3,13 @@
 use crate::graph::{GraphBuilder, NodeId};
 use serde::{Deserialize, Deserializer, de};
 
-/// The normalisation inside a model: `none`, `cifar10`, `cifar100` or `<means>/<deviations>`, one of
+/// The normalization inside a model: `none`, `cifar10`, `cifar100` or `<means>/<deviations>`, one of
 /// each for every channel or one for all.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Norm(Option<(Vec<f32>, Vec<f32>)>);
 
 impl Norm {
-    /// The images of a graph under this normalisation.
+    /// The images of a graph under this normalization.
     ///
     /// # Errors
     /// When the number of channels differs.

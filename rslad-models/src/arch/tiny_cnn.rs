@@ -1,5 +1,5 @@
 //! A small plain network for tests and quick experiments: three stages of convolution, batch
-//! normalisation and ReLU with strides 1, 2, 2, then the head.
+//! normalization and ReLU with strides 1, 2, 2, then the head.
 
 use super::Arch;
 use super::options::{Norm, read, within};

@@ -10,7 +10,7 @@ pub struct Case {
     pub refuses: &'static [(&'static str, &'static str)],
 }
 
-/// What the inner maximisation ascends, as an expression.
+/// What the inner maximization ascends, as an expression.
 pub enum Ascends {
     Nothing,
     CrossEntropy,
