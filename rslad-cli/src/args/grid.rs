@@ -1,6 +1,5 @@
 //! The flags of grids and reports.
 
-use super::above_zero;
 use crate::grid::engine::EngineName;
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
@@ -70,9 +69,6 @@ pub(crate) struct SubmitArgs {
     /// What runs the cells
     #[arg(long, value_enum, default_value = "local")]
     pub(crate) engine: EngineName,
-    /// How many threads compute at a time; without it all processors
-    #[arg(long, value_name = "N", value_parser = above_zero)]
-    pub(crate) threads: Option<u32>,
 }
 
 #[derive(Debug, Args)]

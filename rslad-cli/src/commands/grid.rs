@@ -8,8 +8,9 @@ use crate::grid::{Grid, Plan, State};
 use crate::output::Output;
 use crate::progress::Show;
 use crate::report;
-use crate::{interrupt, run_info, say, table};
+use crate::{interrupt, say, table};
 use anyhow::Result;
+use rslad_models::Engine;
 use std::path::PathBuf;
 
 pub(crate) fn run(args: &GridArgs, quiet: bool) -> Result<()> {
@@ -80,7 +81,7 @@ fn submit(args: &SubmitArgs, quiet: bool) -> Result<()> {
     if show != Show::Nothing {
         say::note(format!("{} · {} cells · {}", grid.file.title, plan.cells.len(), args.out.display()));
     }
-    let threads = args.threads.map_or_else(run_info::cores, |n| n as usize);
+    let threads = Engine::from_environment()?.threads.get(); // --threads, or all processors
     let worked = args.engine.engine(threads).run(&plan, show, &stop);
     if !stop.load(std::sync::atomic::Ordering::Relaxed) {
         say::result(write_report(&plan)?.display())?; // of what there is, also where a cell failed

@@ -140,6 +140,7 @@ impl Turn<'_, '_> {
             .arg(&self.plan.grid.path)
             .args(["--index", &index.to_string(), "--while-stdin-is-open", "--out"])
             .arg(&self.plan.out)
+            .env("RSLAD_THREADS", threads.to_string())
             .env("RAYON_NUM_THREADS", threads.to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
