@@ -256,13 +256,18 @@ impl Passes {
         let suite: toml::Table = suite.parse()?;
         let columns = suite.get("column").and_then(|c| c.as_array()).cloned().unwrap_or_default();
         let all = columns.iter().filter_map(|column| column.as_table()).map(Self::of_column);
-        Ok(all.fold(Self { forward: 1.0, gradient: 0.0 }, |sum, one| Self {
-            forward: sum.forward + one.forward,
-            gradient: sum.gradient + one.gradient,
-        }))
+        Ok(all.fold(Self { forward: 1.0, gradient: 0.0 }, Self::plus))
+    }
+
+    fn plus(self, other: Self) -> Self {
+        Self { forward: self.forward + other.forward, gradient: self.gradient + other.gradient }
     }
 
     fn of_column(column: &toml::Table) -> Self {
+        if let Some(stages) = column.get("stages").and_then(|stages| stages.as_array()) {
+            let stages = stages.iter().filter_map(|stage| stage.as_table()).map(Self::of_column);
+            return stages.fold(Self::default(), Self::plus);
+        }
         let number = |key: &str| column.get(key).and_then(|v| v.as_integer()).map(|n| n as f64);
         let attack = column.get("attack").and_then(|a| a.as_str()).unwrap_or_default();
         let steps = number("steps").or(number("iterations")).unwrap_or(1.0);
@@ -283,7 +288,7 @@ mod tests {
     #[test]
     fn passes_are_counted_from_the_suite() {
         let suite = "[[column]]\nattack = 'fgsm'\n[[column]]\nattack = 'pgd'\nsteps = 20\n\
-                     [[column]]\nattack = 'square'\nqueries = 500\n";
+                     [[column]]\nattack = 'worst_case'\n[[column.stages]]\nattack = 'square'\nqueries = 500\n";
         assert_eq!(Passes::of(suite).unwrap(), Passes { forward: 503.0, gradient: 21.0 });
     }
 }

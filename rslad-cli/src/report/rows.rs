@@ -49,7 +49,9 @@ pub(crate) fn group(key: &RowKey) -> String {
 /// Every evaluation with whose it is: as its grid says, else by the run that its weights come from, else
 /// by the name of its file.
 pub(crate) fn place(found: &Found) -> Vec<Placed<'_>> {
-    found.evals.iter().map(|eval| placed(eval, &found.runs)).collect()
+    let mut all: Vec<Placed<'_>> = found.evals.iter().map(|eval| placed(eval, &found.runs)).collect();
+    all.sort_by_key(|p| rank(&p.key));
+    all
 }
 
 fn placed<'f>(eval: &'f EvalDir, runs: &'f [RunDir]) -> Placed<'f> {
@@ -140,9 +142,7 @@ pub(crate) fn groups(
     let published = table.map_or(&[][..], |table| &table.row);
     let mut keys: Vec<RowKey> = published.iter().map(|row| row.key()).collect();
     let mut measured: Vec<RowKey> = evals.iter().map(|p| p.key.clone()).collect();
-    measured.sort_by_key(|key| {
-        (key.role, key.student.clone(), order(&key.method), key.variant.clone(), key.checkpoint)
-    });
+    measured.sort_by_key(rank);
     for key in measured {
         if !keys.contains(&key) {
             keys.push(key);
@@ -177,6 +177,11 @@ pub(crate) fn groups(
 pub(crate) enum Stamped {
     Yes,
     No,
+}
+
+/// The order of rows: as papers list them.
+fn rank(key: &RowKey) -> (Role, String, usize, Option<String>, Checkpoint) {
+    (key.role, key.student.clone(), order(&key.method), key.variant.clone(), key.checkpoint)
 }
 
 /// The order in which papers list methods.

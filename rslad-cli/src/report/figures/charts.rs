@@ -320,7 +320,7 @@ fn plot(area: &Canvas<'_>, lines: &[Line], axes: &Axes<'_>) -> Result<()> {
                 chart.draw_series(dashed).map_err(drawing)?;
             }
         }
-        let bars = line.bars.iter().map(|&(x, low, high)| {
+        let bars = line.bars.iter().filter(|(_, low, high)| high > low).map(|&(x, low, high)| {
             PathElement::new(vec![(x, low), (x, high)], color.mix(0.45).stroke_width(2))
         });
         chart.draw_series(bars).map_err(drawing)?;
