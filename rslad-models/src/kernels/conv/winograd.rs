@@ -1,7 +1,7 @@
 //! Winograd's convolution F(4x4, 3x3): a tile of 4x4 pixels costs 36 multiplications per pair of
 //! channels where the direct sum costs 144.
 //!
-//! Tiles of 6x6 source pixels are transformed (points 0, 1, -1, 2, -2, infinity), multiplied with the
+//! Tiles of 6x6 source pixels are transformed (evaluated at six points, see [`transforms`](super::transforms)), multiplied with the
 //! transformed weights, one matrix product for each of the 36 places, and transformed back on their way
 //! through the epilogue. Every tile is computed by itself, so results do not depend on the batch.
 //!
