@@ -8,6 +8,7 @@ use crate::attack::{Finished, Search, State};
 use crate::ball::Order;
 use crate::error::{Error, Result};
 use crate::lanes::Lanes;
+use crate::pixels;
 use crate::problem::Problem;
 use candle_core::Tensor;
 use rslad_models::randomness::Purpose;
@@ -119,8 +120,8 @@ impl SignAscent {
         let ball = problem.ball();
         let x = match &self.start {
             Start::Natural => ball.x_nat().clone(),
-            Start::Uniform => (ball.x_nat() + (problem.uniform(purpose, 0)? * ball.eps().get())?)?,
-            Start::Gaussian { std } => (ball.x_nat() + (problem.normal(purpose, 0)? * *std)?)?,
+            Start::Uniform => away(ball.x_nat(), &problem.uniform(purpose, 0)?, ball.eps().get())?,
+            Start::Gaussian { std } => away(ball.x_nat(), &problem.normal(purpose, 0)?, *std)?,
             Start::Given(x) if x.shape() == ball.x_nat().shape() => x.detach(),
             Start::Given(x) => {
                 let expected = format!("{:?} like x_nat", ball.x_nat().dims());
@@ -136,6 +137,12 @@ impl SignAscent {
             ClipStart::Keep => Ok(x),
         }
     }
+}
+
+/// `x + distance * direction`.
+fn away(x: &Tensor, direction: &Tensor, distance: f64) -> Result<Tensor> {
+    let distance = distance as f32;
+    pixels::map([x, direction], |[x, direction]| x + direction * distance)
 }
 
 /// What is ascended.
@@ -212,9 +219,7 @@ fn step(ascent: &SignAscent, aim: &Aim<'_>, lanes: &mut Lanes, f: &dyn Classifie
         Aim::Fixed(objective) => f.gradient(&lanes.x, objective.as_ref())?,
         Aim::ByLabels { now, .. } => f.gradient(&lanes.x, now.as_ref())?,
     };
-    let direction = gradient.dx.detach().sign()?; // sign(0) = sign(NaN) = 0
-    let x = (&lanes.x + (direction * ascent.step_size)?)?;
-    lanes.x = lanes.ball.project(&x, ascent.order)?;
+    lanes.x = lanes.ball.sign_step(&lanes.x, &gradient.dx, ascent.step_size, ascent.order)?;
     lanes.iterations.iter_mut().for_each(|i| *i += 1);
     Ok(())
 }

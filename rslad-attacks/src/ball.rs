@@ -8,6 +8,7 @@
 
 use crate::error::{Error, Result};
 use crate::linf::Linf;
+use crate::pixels;
 use crate::rows;
 use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
@@ -33,6 +34,20 @@ pub enum Order {
     ClampProject,
     /// Project to the ball, then clamp to [0, 1] (the training attacks of TRADES, ARD and RSLAD).
     ProjectClamp,
+}
+
+impl Order {
+    /// The point between the bounds and in [0, 1] that is nearest to `x`, which is not NaN.
+    fn nearest(self, x: f32, bounds: [f32; 2]) -> f32 {
+        let between = |x: f32, [lower, upper]: [f32; 2]| {
+            let x = if x < lower { lower } else { x };
+            if x > upper { upper } else { x }
+        };
+        match self {
+            Self::ClampProject => between(between(x, [0.0, 1.0]), bounds),
+            Self::ProjectClamp => between(between(x, bounds), [0.0, 1.0]),
+        }
+    }
 }
 
 impl Ball {
@@ -85,12 +100,31 @@ impl Ball {
         if self.eps == Linf::ZERO {
             return Ok(self.x_nat.clone()); // to the bit: clamping to equal bounds may swap -0.0 and 0.0
         }
-        let x = x.eq(x)?.where_cond(x, &self.x_nat)?; // NaN != NaN
-        let inside = match order {
-            Order::ClampProject => x.clamp(0f32, 1f32)?.maximum(&self.lower)?.minimum(&self.upper)?,
-            Order::ProjectClamp => x.maximum(&self.lower)?.minimum(&self.upper)?.clamp(0f32, 1f32)?,
-        };
-        Ok(inside)
+        pixels::map([x, &self.x_nat, &self.lower, &self.upper], |[x, x_nat, lower, upper]| {
+            order.nearest(if x.is_nan() { x_nat } else { x }, [lower, upper])
+        })
+    }
+
+    /// The point a step along the sign of `dx` away from `x`, projected. A pixel whose `dx` is 0 or NaN
+    /// stays where it is.
+    ///
+    /// # Units
+    /// `step_size` in pixel intensity.
+    ///
+    /// # Errors
+    /// When `x` or `dx` is not shaped like x_nat.
+    pub fn sign_step(&self, x: &Tensor, dx: &Tensor, step_size: f64, order: Order) -> Result<Tensor> {
+        self.check_shape(x)?;
+        self.check_shape(dx)?;
+        if self.eps == Linf::ZERO {
+            return Ok(self.x_nat.clone());
+        }
+        let step_size = step_size as f32;
+        let tensors = [x, dx, &self.x_nat, &self.lower, &self.upper];
+        pixels::map(tensors, |[x, dx, x_nat, lower, upper]| {
+            let to = x + step_size * sign(dx);
+            order.nearest(if to.is_nan() { x_nat } else { to }, [lower, upper])
+        })
     }
 
     /// Whether every pixel is in the ball and in [0, 1]: exact, and independent of the projection.
@@ -172,6 +206,11 @@ impl Ball {
     }
 }
 
+/// 1, -1, or 0 for 0 and NaN.
+fn sign(v: f32) -> f32 {
+    f32::from(v > 0.0) - f32::from(v < 0.0)
+}
+
 fn distance(a: f32, b: f32) -> f64 {
     (f64::from(a) - f64::from(b)).abs()
 }
@@ -235,6 +274,27 @@ mod tests {
         let ball = Ball::new(&image(&x_nat), Linf::ZERO).unwrap();
         let out = ball.project(&image(&[0.1, 0.1, f32::NAN, -3.0]), Order::ClampProject).unwrap();
         assert_eq!(values(&out).iter().map(|v| v.to_bits()).collect::<Vec<_>>(), x_nat.map(f32::to_bits));
+    }
+
+    #[test]
+    fn a_step_is_what_its_parts_are_to_the_bit() {
+        let n = 70_001; // long enough for candle to split it
+        let wave = |scale: f64| {
+            Tensor::arange(0u32, n, &Device::Cpu)?.to_dtype(DType::F32)?.affine(scale, 0.0)?.sin()
+        };
+        let shaped = |scale: f64| wave(scale).unwrap().reshape((1, 1, 1, n as usize)).unwrap();
+        let x_nat = shaped(0.37).abs().unwrap();
+        let ball = Ball::new(&x_nat, Linf::new(8.0 / 255.0).unwrap()).unwrap();
+        let dx = (shaped(1.7).relu().unwrap() - shaped(0.9).relu().unwrap()).unwrap(); // with zeros
+        let step_size = 2.0 / 255.0;
+        for order in [Order::ClampProject, Order::ProjectClamp] {
+            let moved = (&x_nat + (dx.sign().unwrap() * step_size).unwrap()).unwrap();
+            let parts =
+                moved.maximum(&ball.lower).unwrap().minimum(&ball.upper).unwrap().clamp(0f32, 1f32).unwrap();
+            let step = ball.sign_step(&x_nat, &dx, step_size, order).unwrap();
+            let bits = |t: &Tensor| values(t).into_iter().map(f32::to_bits).collect::<Vec<_>>();
+            assert_eq!(bits(&step), bits(&parts), "{order:?}");
+        }
     }
 
     #[test]

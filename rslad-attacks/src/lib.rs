@@ -103,6 +103,7 @@ mod lanes;
 pub mod linf;
 pub mod losses;
 pub mod objectives;
+mod pixels;
 pub mod problem;
 pub mod result;
 mod rows;

@@ -1,0 +1,43 @@
+//! Arithmetic over all pixels of a batch in one pass.
+//!
+//! candle makes a tensor for every elementary operation, and for 65,536 elements and more wakes a thread
+//! for each and spins until it has answered: on a machine with other work that took longer than the
+//! network whose gradient a step follows.
+
+use crate::error::{Error, Result};
+use candle_core::{CpuStorage, Storage, Tensor};
+
+/// `f` of the values at each place, shaped like the first tensor.
+///
+/// # Errors
+/// When a tensor has another number of elements, or is not f32 on the CPU.
+pub(crate) fn map<const N: usize>(tensors: [&Tensor; N], f: impl Fn([f32; N]) -> f32) -> Result<Tensor> {
+    let like = tensors[0];
+    let n = like.elem_count();
+    let contiguous = tensors.iter().map(|t| t.contiguous()).collect::<candle_core::Result<Vec<_>>>()?;
+    let held: Vec<_> = contiguous.iter().map(|t| t.storage_and_layout()).collect();
+    let mut values: [&[f32]; N] = [&[]; N];
+    for (slot, (storage, layout)) in values.iter_mut().zip(&held) {
+        let (CpuStorage::F32(all), true) = (on_cpu(storage)?, layout.shape().elem_count() == n) else {
+            return Err(Error::Tensor {
+                what: "a batch of images",
+                got: format!("{:?} {:?}", storage.dtype(), layout.dims()),
+                expected: format!("F32 {:?}", like.dims()),
+            });
+        };
+        *slot = &all[layout.start_offset()..][..n];
+    }
+    let mapped: Vec<f32> = (0..n).map(|i| f(std::array::from_fn(|k| values[k][i]))).collect();
+    Ok(Tensor::from_vec(mapped, like.shape(), like.device())?)
+}
+
+fn on_cpu(storage: &Storage) -> Result<&CpuStorage> {
+    match storage {
+        Storage::Cpu(values) => Ok(values),
+        _ => Err(Error::Tensor {
+            what: "a batch of images",
+            got: format!("{:?}", storage.device().location()),
+            expected: "the CPU".to_owned(),
+        }),
+    }
+}
