@@ -83,6 +83,28 @@ fn same_channels(
     }
 }
 
+/// Every shard of every batch of an epoch has at least two images.
+///
+/// # Errors
+/// When one has fewer.
+pub(crate) fn shards_suffice(recipe: &Recipe, n: usize, shards: usize) -> Result<()> {
+    let batch = recipe.data.batch;
+    let smallest = if n.is_multiple_of(batch) { batch } else { batch.min(n % batch) };
+    if shards == 1 || smallest / shards >= 2 {
+        return match recipe.awp.is_some() && shards > 1 {
+            false => Ok(()),
+            true => Err(Error::Mismatch(
+                "`[awp]` perturbs the weights once for a whole batch, expected one process; remove `[awp]`"
+                    .into(),
+            )),
+        };
+    }
+    Err(Error::Mismatch(format!(
+        "the smallest batch of an epoch has {smallest} of {n} images, too few for the batch statistics of {shards} \
+         shards; change `data.batch`, or take fewer shards (`parallel.shards`, or fewer processes without it)"
+    )))
+}
+
 /// No batch of an epoch, and no micro-batch of one, is a single image.
 fn batches_suffice(recipe: &Recipe, n: usize) -> Result<()> {
     let DataConfig { batch, micro_batch, .. } = recipe.data;

@@ -6,8 +6,10 @@
 use crate::error::{Error, Result};
 use crate::method::Progress;
 use crate::optim::global_norm;
+use crate::ranks::Alone;
 use crate::recipe::Recipe;
-use crate::step::{Players, StepInput, StepOutput, step};
+use crate::step::{Players, StepInput, StepOutput};
+use crate::together::Together;
 use candle_core::{DType, Device, Tensor};
 use rslad_attacks::Draws;
 use rslad_models::checkpoint::seal::{self, Seal};
@@ -156,7 +158,9 @@ impl Dump {
             progress: Progress { epoch: told.epoch, epochs: self.recipe.schedule.epochs },
         };
         let mut players = Players::new(&student, teacher, second_teacher)?;
-        let out = step(self.recipe.method()?.as_ref(), &self.recipe.step(), &mut players, &input)?;
+        let together = Together::new(self.recipe.parallel.as_ref(), &Alone)?;
+        let method = self.recipe.method()?;
+        let out = together.step(method.as_ref(), &self.recipe.step(), &mut players, &input)?;
 
         let mut images = Vec::new();
         for term in out.terms.iter() {

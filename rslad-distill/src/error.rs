@@ -35,6 +35,9 @@ pub enum Error {
     /// A method that asked for what it did not declare.
     #[error("{0}")]
     Method(String),
+    /// Ranks that do not fit together.
+    #[error("{0}")]
+    Ranks(String),
     /// A run directory that holds something else or cannot be used.
     #[error("{path}: {message}")]
     RunDir {

@@ -18,9 +18,12 @@ pub mod inner;
 mod keys;
 pub mod method;
 pub mod methods;
+#[cfg(feature = "mpi")]
+pub mod mpi;
 pub mod observer;
 pub mod optim;
 pub mod pair;
+pub mod ranks;
 pub mod recipe;
 pub mod run_dir;
 pub mod schedule;
@@ -31,6 +34,7 @@ pub mod stoppable;
 pub mod teachers;
 pub mod tensorboard;
 pub mod times;
+pub mod together;
 pub mod trainer;
 
 pub use error::{Error, Result};
@@ -40,4 +44,4 @@ pub use observer::Observer;
 pub use recipe::{RECIPES, Recipe};
 pub use run_dir::RunDir;
 pub use soft_labels::SoftLabels;
-pub use trainer::{Inputs, Outcome, train};
+pub use trainer::{Inputs, Outcome, train, train_together};

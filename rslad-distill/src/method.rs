@@ -215,6 +215,12 @@ impl Terms {
         Ok(Self(first.0.iter().enumerate().map(join).collect::<Result<_>>()?))
     }
 
+    /// The same terms with values of other examples, one tensor `[N]` each.
+    pub(crate) fn with_values(&self, values: Vec<Tensor>) -> Self {
+        let terms = self.0.iter().zip(values);
+        Self(terms.map(|(term, per_example)| Term { per_example, ..*term }).collect())
+    }
+
     /// The terms in order.
     pub fn iter(&self) -> impl Iterator<Item = &Term> {
         self.0.iter()

@@ -16,6 +16,7 @@ use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 
 /// The version of the format that this build writes. Version 1 had no seal.
 const FORMAT: u32 = 2;
@@ -47,6 +48,17 @@ pub(crate) struct Position {
     /// The steps in a row, up to now, that were skipped because they were not finite.
     #[serde(default)]
     pub(crate) skipped: u64,
+    /// How many ranks took its steps, where the recipe fixes no shards: others would go on to other bits.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub(crate) ranks: usize,
+}
+
+fn one() -> usize {
+    1
+}
+
+fn is_one(ranks: &usize) -> bool {
+    *ranks == 1
 }
 
 /// The evaluation that wrote `best.safetensors`.
@@ -79,8 +91,8 @@ pub(crate) struct Sums {
 }
 
 impl Position {
-    /// The beginning of a run.
-    pub(crate) fn start() -> Self {
+    /// The beginning of a run of so many ranks.
+    pub(crate) fn start(ranks: usize) -> Self {
         Self {
             format: FORMAT,
             seal: seal::OPEN.into(),
@@ -92,6 +104,7 @@ impl Position {
             averaged: BTreeMap::new(),
             sums: Sums::default(),
             skipped: 0,
+            ranks,
         }
     }
 }
@@ -152,18 +165,18 @@ fn states(dir: &RunDir) -> Result<Vec<String>> {
     Ok(dir.names()?.into_iter().filter(|name| name.starts_with("state-")).collect())
 }
 
-/// Restores the newest whole state into a student; the position, the optimizer's past and the averages,
-/// or nothing when the directory holds no state.
-pub(crate) fn resume(
-    dir: &RunDir,
+/// Restores a state into a student: the position, the optimizer's past and the averages. `file` names the
+/// state in errors.
+pub(crate) fn restore(
+    file: &Path,
+    bytes: &[u8],
     student: &Network,
     sgd: Sgd,
     averages: Averages,
-) -> Result<Option<(Position, Sgd, Averages)>> {
-    let Some((file, bytes)) = newest(dir)? else { return Ok(None) };
-    let damaged = |message: String| ModelError::Checkpoint { path: dir.file(&file), message };
-    let position = position(&bytes).map_err(damaged)?;
-    let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)?;
+) -> Result<(Position, Sgd, Averages)> {
+    let damaged = |message: String| ModelError::Checkpoint { path: file.into(), message };
+    let position = position(bytes).map_err(damaged)?;
+    let tensors = candle_core::safetensors::load_buffer(bytes, &Device::Cpu)?;
     let part = |prefix: &str| -> HashMap<String, Tensor> {
         let named =
             tensors.iter().filter_map(|(k, v)| Some((k.strip_prefix(prefix)?.to_string(), v.clone())));
@@ -179,12 +192,12 @@ pub(crate) fn resume(
     let averages = averages
         .with_state(&tensors, &position.averaged)
         .map_err(|name| damaged(format!("lacks the average `{name}`")))?;
-    Ok(Some((position, sgd.with_velocity(velocity), averages)))
+    Ok((position, sgd.with_velocity(velocity), averages))
 }
 
-/// The file to go on from: the one that `LATEST.json` names, or the newest whole one where that is
-/// damaged.
-fn newest(dir: &RunDir) -> Result<Option<(String, Vec<u8>)>> {
+/// The state to go on from: the one that `LATEST.json` names, or the newest whole one where that is
+/// damaged; nothing when the directory holds no state.
+pub(crate) fn newest(dir: &RunDir) -> Result<Option<(String, Vec<u8>)>> {
     let problem = match latest(dir)? {
         Ok(None) if states(dir)?.is_empty() => return Ok(None),
         Ok(None) => "LATEST.json: no such file".to_string(),

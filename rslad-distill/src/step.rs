@@ -32,6 +32,7 @@ pub struct Players<'n> {
 pub(crate) struct Spent {
     pub(crate) inner_max: Cell<Duration>,
     pub(crate) teacher: Cell<Duration>,
+    pub(crate) exchange: Cell<Duration>,
 }
 
 impl<'n> Players<'n> {
@@ -46,6 +47,16 @@ impl<'n> Players<'n> {
     ) -> Result<Self> {
         let (training, frozen) = (student.training(), student.freeze()?);
         Ok(Self { student, training, frozen, teacher, second_teacher, spent: Spent::default() })
+    }
+
+    /// The student.
+    pub(crate) fn student(&self) -> &'n Network {
+        self.student
+    }
+
+    /// Where the time is written down.
+    pub(crate) fn spent(&self) -> &Spent {
+        &self.spent
     }
 
     /// The time spent since the last call.
@@ -157,8 +168,8 @@ pub fn judge(
     method.outer(&forwards)
 }
 
-/// The rows of a micro-batch.
-struct Rows {
+/// The rows of a micro-batch, or of a shard.
+pub(crate) struct Rows {
     x: Tensor,
     y: Tensor,
     ids: Vec<u64>,
@@ -167,7 +178,7 @@ struct Rows {
 }
 
 impl Rows {
-    fn of(input: &StepInput<'_>, start: usize, len: usize) -> Result<Self> {
+    pub(crate) fn of(input: &StepInput<'_>, start: usize, len: usize) -> Result<Self> {
         let rows = |t: &Tensor| t.narrow(0, start, len)?.contiguous();
         Ok(Self {
             x: rows(input.x)?,
@@ -178,7 +189,7 @@ impl Rows {
         })
     }
 
-    fn input<'r>(&'r self, whole: &StepInput<'_>) -> StepInput<'r> {
+    pub(crate) fn input<'r>(&'r self, whole: &StepInput<'_>) -> StepInput<'r> {
         StepInput {
             x: &self.x,
             y: &self.y,

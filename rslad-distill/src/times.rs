@@ -19,6 +19,8 @@ pub struct Times {
     pub teacher: Duration,
     /// The student's forwards and backwards, and the loss.
     pub outer: Duration,
+    /// Adding up with the other ranks; waiting for them is part of it.
+    pub exchange: Duration,
     /// The optimizer's step.
     pub optimizer: Duration,
     /// Evaluations that choose the best checkpoint.
@@ -29,24 +31,28 @@ pub struct Times {
 
 impl Times {
     /// The stages of a step with their names, in order.
-    pub fn stages(&self) -> [(&'static str, Duration); 5] {
-        [
+    pub fn stages(&self) -> Vec<(&'static str, Duration)> {
+        let mut stages = vec![
             ("data", self.data),
             ("inner_max", self.inner_max),
             ("teacher", self.teacher),
             ("outer", self.outer),
-            ("optimizer", self.optimizer),
-        ]
+        ];
+        stages.extend((self.exchange > Duration::ZERO).then_some(("exchange", self.exchange)));
+        stages.push(("optimizer", self.optimizer));
+        stages
     }
 
     /// Adds a step that took `whole`, of which `spent` was on the attack and the teachers.
     pub(crate) fn add_step(&mut self, whole: Duration, spent: &Spent, images: usize) {
-        let (inner_max, teacher) = (spent.inner_max.get(), spent.teacher.get());
+        let (inner_max, teacher, exchange) =
+            (spent.inner_max.get(), spent.teacher.get(), spent.exchange.get());
         self.steps += 1;
         self.images += images as u64;
         self.inner_max += inner_max;
         self.teacher += teacher;
-        self.outer += whole.saturating_sub(inner_max + teacher);
+        self.exchange += exchange;
+        self.outer += whole.saturating_sub(inner_max + teacher + exchange);
     }
 
     /// All steps together.

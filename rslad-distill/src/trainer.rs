@@ -1,30 +1,33 @@
 //! A run from its recipe to its checkpoints: epochs of steps, evaluations, saves; stopped at any step
 //! and continued, it ends with the same bytes.
 
-use crate::averaging::{Average, Averages};
+use crate::averaging::Averages;
 use crate::checks;
 use crate::dump;
 use crate::error::{Error, Result};
 use crate::guard::{GuardConfig, Verdict, scaled};
 use crate::method::{Method, Progress};
-use crate::observer::{Beginning, EpochEvent, EvalEvent, Event, Observer, SavedEvent, StepEvent, Update};
+use crate::observer::{Beginning, EpochEvent, Event, Observer, SavedEvent, StepEvent, Update};
 use crate::optim::{Sgd, global_norm};
-use crate::recipe::{Recipe, SelectBy, SelectOn};
+use crate::ranks::{self, Alone, Reduce};
+use crate::recipe::Recipe;
 use crate::run_dir::{Metrics, RunDir};
 use crate::soft_labels::SoftLabels;
-use crate::state::{self, Best, Position, Sums};
-use crate::step::{Players, StepInput, StepOutput, judge, step};
-use crate::stoppable::Stoppable;
+use crate::state::{self, Position, Sums};
+use crate::step::{Players, StepInput, StepOutput};
 use crate::times::Times;
+use crate::together::{ParallelConfig, Running, Together, buffers, restore};
 use candle_core::Tensor;
 use rslad_attacks::suite::Suite;
 use rslad_attacks::{Draws, Evaluation, Examples, evaluate};
 use rslad_data::{Batch, Dataset, Loader, in_order};
-use rslad_models::checkpoint::Provenance;
 use rslad_models::{Classifier, Frozen, Network};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+
+mod selection;
 
 /// What a run learns from.
 pub struct Inputs {
@@ -65,16 +68,53 @@ pub fn train(
     observer: &mut dyn Observer,
     stop: &AtomicBool,
 ) -> Result<Outcome> {
+    train_together(recipe, inputs, Some(dir), observer, stop, &Alone)
+}
+
+/// The same by several processes, which all call this alike: each takes its part of every batch, and rank 0,
+/// which alone has the directory, writes. Any of them can be told to stop.
+///
+/// # Errors
+/// As [`train`]; and when the ranks differ in what they were given, are more than the recipe's shards, or
+/// their number is not that of the run's beginning. Where one rank alone fails, its caller must end the
+/// others.
+pub fn train_together(
+    recipe: &Recipe,
+    inputs: &Inputs,
+    dir: Option<&RunDir>,
+    observer: &mut dyn Observer,
+    stop: &AtomicBool,
+    ranks: &dyn Reduce,
+) -> Result<Outcome> {
+    let together = Together::new(recipe.parallel.as_ref(), ranks)?;
+    if ranks.ranks() > 1 {
+        ranks::agree(ranks, &identity(recipe, inputs))?;
+    }
     checks::fit(recipe, inputs)?;
+    checks::shards_suffice(recipe, inputs.train.len(), together.shards())?;
     let student = Network::new(&recipe.student, recipe.seed)?;
     let fresh = Sgd::new(recipe.optim.momentum, recipe.optim.weight_decay);
     let averages = Averages::new(recipe.average.as_ref());
-    let resumed = state::resume(dir, &student, fresh.clone(), averages.clone())?;
-    let (position, sgd, averages) = resumed.unwrap_or_else(|| (Position::start(), fresh, averages));
+    let begun_by = if recipe.parallel.is_some() { 1 } else { ranks.ranks() };
+    let (position, sgd, averages) = match newest(dir, ranks)? {
+        Some((file, bytes)) => state::restore(&file, &bytes, &student, fresh, averages)?,
+        None => (Position::start(begun_by), fresh, averages),
+    };
     if position.epoch > recipe.schedule.epochs {
         return Ok(Outcome::AlreadyFinished);
     }
+    if position.ranks != begun_by {
+        return Err(Error::Ranks(format!(
+            "the run was begun by {} processes and these are {begun_by}, which would go on to other bits; start \
+             as many, or begin a run with `[parallel]`, whose result depends on no number of processes",
+            position.ranks
+        )));
+    }
+    ranks::same_weights(ranks, &student)?;
+    let metrics = dir.map(|dir| Metrics::open(dir.file("metrics.jsonl"), position.metrics)).transpose()?;
     let run = Run {
+        ranks,
+        together,
         recipe,
         inputs,
         dir,
@@ -85,12 +125,31 @@ pub fn train(
         players: Players::new(&student, inputs.teacher.as_ref(), inputs.second_teacher.as_ref())?,
         sgd,
         averages,
-        metrics: Metrics::open(dir.file("metrics.jsonl"), position.metrics)?,
+        metrics,
         position,
         saved: Instant::now(),
         times: Times::default(),
     };
     run.follow(observer, stop)
+}
+
+/// What all ranks must have alike.
+fn identity(recipe: &Recipe, inputs: &Inputs) -> [(&'static str, String); 4] {
+    [
+        ("version", env!("CARGO_PKG_VERSION").into()),
+        ("recipe", recipe.hash()),
+        ("training images", inputs.train.sha256()),
+        ("images to select on", inputs.selection.sha256()),
+    ]
+}
+
+/// The state that rank 0's directory holds, on all ranks.
+fn newest(dir: Option<&RunDir>, ranks: &dyn Reduce) -> Result<Option<(PathBuf, Vec<u8>)>> {
+    let own =
+        dir.map(|dir| Ok::<_, Error>(state::newest(dir)?.map(|(name, bytes)| (dir.file(&name), bytes))));
+    let (file, own) = own.transpose()?.flatten().unwrap_or_default();
+    let bytes = if ranks.ranks() == 1 { own } else { ranks::of_first(ranks, &own)? };
+    Ok((!bytes.is_empty()).then_some((file, bytes)))
 }
 
 /// A state is saved at least this often, however long an epoch is: what a crash can cost.
@@ -99,7 +158,9 @@ const SAVE_EVERY: Duration = Duration::from_secs(600);
 struct Run<'r> {
     recipe: &'r Recipe,
     inputs: &'r Inputs,
-    dir: &'r RunDir,
+    ranks: &'r dyn Reduce,
+    together: Together<'r>,
+    dir: Option<&'r RunDir>, // of rank 0
     student: &'r Network,
     method: Box<dyn Method>,
     loader: Loader<'r>,
@@ -107,7 +168,7 @@ struct Run<'r> {
     players: Players<'r>,
     sgd: Sgd,
     averages: Averages,
-    metrics: Metrics,
+    metrics: Option<Metrics>, // of rank 0
     position: Position,
     saved: Instant,
     times: Times,
@@ -144,8 +205,8 @@ impl Run<'_> {
             let Some(batch) = batches.next() else { break };
             self.times.data += clock.elapsed();
             self.step(&batch?, observer)?;
-            let stopped = stop.load(Ordering::Relaxed);
-            if stopped || self.saved.elapsed() >= SAVE_EVERY {
+            let stopped = self.told(stop)?;
+            if stopped || ranks::any(self.ranks, self.saved.elapsed() >= SAVE_EVERY)? {
                 self.save()?;
             }
             if stopped {
@@ -153,6 +214,11 @@ impl Run<'_> {
             }
         }
         self.end_epoch(observer, stop)
+    }
+
+    /// Whether any rank was told to stop.
+    fn told(&self, stop: &AtomicBool) -> Result<bool> {
+        ranks::any(self.ranks, stop.load(Ordering::Relaxed))
     }
 
     fn step(&mut self, batch: &Batch, observer: &mut dyn Observer) -> Result<()> {
@@ -171,9 +237,10 @@ impl Run<'_> {
             draws: Draws::Keyed { seed: self.recipe.seed, epoch },
             progress: Progress { epoch, epochs: self.recipe.schedule.epochs },
         };
-        let before = self.buffers()?;
+        let before = buffers(self.student)?;
         let clock = Instant::now();
-        let out = step(self.method.as_ref(), &self.recipe.step(), &mut self.players, &input)?;
+        let config = self.recipe.step();
+        let mut out = self.together.step(self.method.as_ref(), &config, &mut self.players, &input)?;
         self.times.add_step(clock.elapsed(), &self.players.take_spent(), batch.len());
 
         let (loss, grad_norm) = (out.terms.value()?, global_norm(&out.gradients)?);
@@ -190,12 +257,13 @@ impl Run<'_> {
                     if factor == 1.0 { Update::Taken } else { Update::Clipped }
                 }
                 Verdict::Skip => {
-                    self.restore(&before)?;
+                    restore(self.student, &before)?;
                     self.position.skipped += 1;
                     Update::Skipped
                 }
                 Verdict::Stop(what) => {
-                    self.restore(&before)?;
+                    restore(self.student, &before)?;
+                    out.x_adv = self.together.all_points(&out.x_adv)?;
                     let dump = dump::Step { epoch, step: number, lr, input: &input, out: &out };
                     return Err(self.not_finite(what, &dump));
                 }
@@ -215,27 +283,27 @@ impl Run<'_> {
         self.averages.after_step(self.student)
     }
 
-    /// Copies of the running statistics, which the forwards of a step change.
-    fn buffers(&self) -> Result<Vec<Tensor>> {
-        let copies = self.student.params().buffers().map(|(_, buffer)| buffer.as_detached_tensor().copy());
-        Ok(copies.collect::<candle_core::Result<_>>()?)
-    }
-
-    fn restore(&self, buffers: &[Tensor]) -> Result<()> {
-        for ((_, buffer), before) in self.student.params().buffers().zip(buffers) {
-            buffer.set(before)?;
-        }
-        Ok(())
-    }
-
     /// Writes a step down that is not finite; the error that it ends the run with.
     fn not_finite(&mut self, what: &str, bad: &dump::Step<'_>) -> Error {
-        let path = self.dir.file(&dump::file_name(bad.epoch, bad.step));
-        if let Err(error) = dump::write(&path, self.recipe, self.student, bad) {
+        let name = dump::file_name(bad.epoch, bad.step);
+        let path = self.dir.map_or_else(|| PathBuf::from(&name), |dir| dir.file(&name));
+        if self.dir.is_some()
+            && let Err(error) = dump::write(&path, &self.as_taken(), self.student, bad)
+        {
             tracing::warn!("the step cannot be written down: {error}");
         }
         let (epoch, step, dump) = (bad.epoch, bad.step, path.display().to_string());
         Error::NotFinite { what: what.into(), epoch, step, dump }
+    }
+
+    /// The recipe with the shards that its steps are taken in: one process takes them alike.
+    fn as_taken(&self) -> Recipe {
+        let mut recipe = self.recipe.clone();
+        if self.together.shards() > 1 && recipe.parallel.is_none() {
+            recipe.parallel =
+                Some(ParallelConfig { shards: self.together.shards(), running: Running::First });
+        }
+        recipe
     }
 
     fn end_epoch(&mut self, observer: &mut dyn Observer, stop: &AtomicBool) -> Result<Outcome> {
@@ -267,130 +335,27 @@ impl Run<'_> {
         let file = state::file_name(&self.position);
         self.emit(Event::Saved(SavedEvent { epoch, file }), observer)?;
         self.save()?;
-        let stopped = stop.load(Ordering::Relaxed) && epoch < epochs;
+        let stopped = self.told(stop)? && epoch < epochs;
         Ok(if stopped { Outcome::Stopped } else { Outcome::Finished })
     }
 
     /// Saves what resume needs: the run goes on from here.
     fn save(&mut self) -> Result<()> {
         let clock = Instant::now();
-        self.position.metrics = self.metrics.sync()?;
-        state::save(self.dir, self.student, &self.sgd, &self.averages, &mut self.position)?;
+        ranks::same_weights(self.ranks, self.student)?;
+        if let (Some(dir), Some(metrics)) = (self.dir, &mut self.metrics) {
+            self.position.metrics = metrics.sync()?;
+            state::save(dir, self.student, &self.sgd, &self.averages, &mut self.position)?;
+        }
         self.times.saving += clock.elapsed();
         self.saved = Instant::now();
         Ok(())
     }
 
-    /// Evaluates the student, and its averages beside it; nothing when told to stop meanwhile.
-    fn evaluate(&mut self, stop: &AtomicBool) -> Result<Option<Vec<EvalEvent>>> {
-        let mut events = Vec::new();
-        events.extend(self.evaluate_one(None, self.student, stop)?);
-        let averages: Vec<Average> = self.averages.begun().cloned().collect();
-        for average in averages {
-            if stop.load(Ordering::Relaxed) {
-                return Ok(None);
-            }
-            let images =
-                self.loader.epoch(self.position.epoch).map(|batch| Ok::<_, Error>(batch?.x().clone()));
-            let network = average.network(self.student, images)?;
-            events.extend(self.evaluate_one(Some(average.name()), &network, stop)?);
-        }
-        let all = 1 + self.averages.begun().count();
-        Ok((events.len() == all).then_some(events))
-    }
-
-    /// Evaluates weights and keeps them if they are the best of their kind so far, or the last; nothing
-    /// when told to stop meanwhile.
-    fn evaluate_one(
-        &mut self,
-        average: Option<&'static str>,
-        network: &Network,
-        stop: &AtomicBool,
-    ) -> Result<Option<EvalEvent>> {
-        let select = &self.recipe.select;
-        let frozen = network.freeze()?;
-        let (f, data) = (Stoppable::new(&frozen, stop), &self.inputs.selection);
-        let result = evaluate_on(&f, data, &self.suite, select.eps, self.recipe.seed, &mut ());
-        if result.is_err() && stop.load(Ordering::Relaxed) {
-            return Ok(None);
-        }
-        let result = result?;
-        let column = result.columns.last().ok_or_else(|| Error::Mismatch("a suite has columns".into()))?;
-        let epoch = self.position.epoch;
-        let now = Best {
-            epoch,
-            clean: result.clean().share(),
-            robust: column.accuracy().share(),
-            loss: match select.by {
-                SelectBy::Robust => None,
-                SelectBy::Loss => Some(self.selection_loss(network)?),
-            },
-        };
-        let kept = match average {
-            None => &mut self.position.best,
-            Some(name) => self.position.best_averages.entry(name.into()).or_default(),
-        };
-        let best = kept.is_none_or(|kept| now.beats(&kept));
-        if best {
-            *kept = Some(now);
-            let of = average.map_or(String::new(), |name| format!(", {name}"));
-            let rule = format!("best {} on {}{of}", select.rule(), on_name(select.on));
-            network.save(&self.file("best", average), &self.provenance(&rule, epoch))?;
-        }
-        if epoch == self.recipe.schedule.epochs {
-            let rule = average.map_or("last".into(), |name| format!("last, {name}"));
-            network.save(&self.file("last", average), &self.provenance(&rule, epoch))?;
-        }
-        let (n, on) = (self.inputs.selection.len(), on_name(select.on));
-        let Best { clean, robust, loss, .. } = now;
-        let weights = average.unwrap_or("raw");
-        Ok(Some(EvalEvent { epoch, weights, on, n, clean, robust, loss, best }))
-    }
-
-    /// The method's mean loss on the images to select on, in eval mode: the same attack starts each time.
-    fn selection_loss(&self, network: &Network) -> Result<f64> {
-        let Inputs { teacher, second_teacher, selection, .. } = self.inputs;
-        let mut players = Players::new(network, teacher.as_ref(), second_teacher.as_ref())?;
-        let mut sum = 0.0;
-        for batch in in_order(selection, self.recipe.data.batch)? {
-            let batch = batch?;
-            let input = StepInput {
-                x: batch.x(),
-                y: batch.y(),
-                ids: batch.ids(),
-                soft_labels: None,
-                draws: Draws::Keyed { seed: self.recipe.seed, epoch: 0 },
-                progress: Progress { epoch: self.position.epoch, epochs: self.recipe.schedule.epochs },
-            };
-            let terms = judge(self.method.as_ref(), &self.recipe.step(), &mut players, &input)?;
-            sum += terms.value()? * batch.len() as f64;
-        }
-        Ok(sum / selection.len() as f64)
-    }
-
-    /// `best.safetensors`, or `best-ema.safetensors`.
-    fn file(&self, which: &str, average: Option<&str>) -> std::path::PathBuf {
-        let suffix = average.map_or(String::new(), |name| format!("-{name}"));
-        self.dir.file(&format!("{which}{suffix}.safetensors"))
-    }
-
-    fn provenance(&self, selection: &str, epoch: u64) -> Provenance {
-        let mut provenance = Provenance::new();
-        let mut note = |key: &str, value: serde_json::Value| provenance.insert(key.to_string(), value);
-        note("recipe_sha256", self.recipe.hash().into());
-        note("method", self.recipe.method["name"].as_str().into());
-        note("data", self.recipe.data.set.as_str().into());
-        note("seed", self.recipe.seed.into());
-        note("epoch", epoch.into());
-        note("selection", selection.into());
-        note("train_eps", self.recipe.inner.as_ref().map(|inner| inner.eps.to_string()).into());
-        note("eval_eps", self.recipe.select.eps.to_string().into());
-        note("rslad_version", env!("CARGO_PKG_VERSION").into());
-        provenance
-    }
-
     fn emit(&mut self, event: Event, observer: &mut dyn Observer) -> Result<()> {
-        self.metrics.append(&event)?;
+        if let Some(metrics) = &mut self.metrics {
+            metrics.append(&event)?;
+        }
         event.tell(observer);
         Ok(())
     }
@@ -408,13 +373,6 @@ impl Sums {
     fn means(self) -> (f64, BTreeMap<String, f64>) {
         let mean = |sum: f64| sum / self.images; // NaN where all steps were skipped
         (mean(self.loss), self.terms.into_iter().map(|(name, sum)| (name, mean(sum))).collect())
-    }
-}
-
-fn on_name(on: SelectOn) -> &'static str {
-    match on {
-        SelectOn::Validation => "validation",
-        SelectOn::Test => "test",
     }
 }
 

@@ -13,6 +13,7 @@ use crate::method::{Method, Who};
 use crate::methods;
 use crate::schedule::Schedule;
 use crate::step::StepConfig;
+use crate::together::ParallelConfig;
 use rslad_attacks::Linf;
 use rslad_attacks::suite::Suite;
 use rslad_data::Augment;
@@ -64,6 +65,9 @@ pub struct Recipe {
     /// What becomes of steps that go wrong; without it they end the run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub guard: Option<GuardConfig>,
+    /// Parts of every batch that are computed apart, on one process or on several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parallel: Option<ParallelConfig>,
     /// How the best checkpoint is chosen.
     pub select: SelectConfig,
 }
@@ -245,14 +249,19 @@ impl Recipe {
             .or_else(|| self.optim.problem())
             .or_else(|| self.average.as_ref().and_then(|average| average.problem(self.schedule.epochs)))
             .or_else(|| self.guard.as_ref().and_then(GuardConfig::problem))
+            .or_else(|| self.parallel.as_ref().and_then(ParallelConfig::problem))
             .or_else(|| self.select.problem())
     }
 
     fn unsupported(&self) -> Option<String> {
-        (self.awp.is_some() && self.data.micro_batch.is_some()).then(|| {
-            "`data.micro_batch` is given with `[awp]`, whose perturbation is one for the whole batch; remove one"
-                .into()
-        })
+        let parts = [
+            ("data.micro_batch", self.data.micro_batch.is_some()),
+            ("parallel.shards", self.parallel.as_ref().is_some_and(|parallel| parallel.shards > 1)),
+        ];
+        let (key, _) = parts.into_iter().find(|(_, given)| *given && self.awp.is_some())?;
+        Some(format!(
+            "`{key}` is given with `[awp]`, whose perturbation is one for the whole batch; remove one"
+        ))
     }
 
     /// A section is there if and only if the method reads it.

@@ -4,7 +4,6 @@ use super::*;
 use crate::recipe::Recipe;
 use rslad_models::ArchSpec;
 use rslad_models::randomness::{Key, Purpose};
-use std::path::Path;
 use tempfile::TempDir;
 
 /// A state of the first format, saved after epoch 1 of a run of 80 digits in batches of 32.
@@ -23,11 +22,22 @@ fn open(path: &Path) -> RunDir {
 fn saved() -> (TempDir, RunDir, [Position; 2]) {
     let place = tempfile::tempdir().unwrap();
     let dir = open(place.path());
-    let positions = [1, 2].map(|epoch| Position { epoch, ..Position::start() });
+    let positions = [1, 2].map(|epoch| Position { epoch, ..Position::start(1) });
     for position in &positions {
         save(&dir, &student(), &Sgd::new(0.9, 0.0), &Averages::new(None), &mut position.clone()).unwrap();
     }
     (place, dir, positions)
+}
+
+/// The state to go on from, restored.
+fn resume(
+    dir: &RunDir,
+    student: &Network,
+    sgd: Sgd,
+    averages: Averages,
+) -> Result<Option<(Position, Sgd, Averages)>> {
+    let found = newest(dir)?;
+    found.map(|(name, bytes)| restore(&dir.file(&name), &bytes, student, sgd, averages)).transpose()
 }
 
 fn found(dir: &RunDir) -> Result<Option<Position>> {
@@ -90,11 +100,11 @@ fn whatever_happens_to_the_pointer_a_whole_state_is_found() {
 #[test]
 fn the_present_state_and_the_one_before_are_kept() {
     let (_place, dir, positions) = saved();
-    let third = Position { epoch: 2, steps_done: 5, ..Position::start() };
+    let third = Position { epoch: 2, steps_done: 5, ..Position::start(1) };
     save(&dir, &student(), &Sgd::new(0.9, 0.0), &Averages::new(None), &mut third.clone()).unwrap();
     assert_eq!(states(&dir).unwrap(), [file_name(&positions[1]), file_name(&third)]);
     // The newest is lost, and the run went on from an older one.
-    let again = Position { epoch: 2, steps_done: 1, ..Position::start() };
+    let again = Position { epoch: 2, steps_done: 1, ..Position::start(1) };
     save(&dir, &student(), &Sgd::new(0.9, 0.0), &Averages::new(None), &mut again.clone()).unwrap();
     assert_eq!(states(&dir).unwrap(), [file_name(&positions[1]), file_name(&again)]);
 }

@@ -17,4 +17,5 @@ mod recipes;
 mod resume;
 mod same_bits;
 mod soft_labels;
+mod together;
 mod training_matches_released_codes;

@@ -2,6 +2,7 @@
 
 pub mod by_hand;
 pub mod micro;
+pub mod threads;
 
 use candle_core::safetensors::Load;
 use candle_core::{DType, Device, Tensor};
