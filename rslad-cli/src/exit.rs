@@ -50,6 +50,12 @@ pub(crate) enum Ended {
         /// Its exit code.
         code: u8,
     },
+    /// Another process of the same run says why it ends.
+    #[error("ended with the other processes of the run")]
+    ToldByAnother {
+        /// The exit code of all of them.
+        code: u8,
+    },
     /// Told to stop within an evaluation that had decided nothing yet.
     #[error("stopped before anything was decided; run the same command again to repeat it")]
     EvaluationInterrupted,
@@ -63,6 +69,11 @@ pub(crate) fn code(error: &anyhow::Error) -> u8 {
 /// Whether the error is that nobody reads standard output any more.
 pub(crate) fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == ErrorKind::BrokenPipe)
+}
+
+/// Whether somebody else tells the error.
+pub(crate) fn is_told_by_another(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(Ended::ToldByAnother { .. }))
 }
 
 fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
@@ -80,7 +91,7 @@ fn of_ended(ended: &Ended) -> u8 {
         Ended::NotFinite => 5,
         Ended::NotWritable { .. } => 7,
         Ended::InUse { .. } => 6,
-        Ended::Missing { code, .. } | Ended::Cell { code, .. } => *code,
+        Ended::Missing { code, .. } | Ended::Cell { code, .. } | Ended::ToldByAnother { code } => *code,
         Ended::Interrupted | Ended::TryAgain(_) | Ended::EvaluationInterrupted => 75,
     }
 }

@@ -18,6 +18,7 @@ mod output;
 mod parts;
 mod picture;
 mod progress;
+mod ranks;
 mod report;
 mod result_file;
 mod run_info;
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if exit::is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if exit::is_told_by_another(&error) => ExitCode::from(exit::code(&error)),
         Err(error) => {
             say::note(format!("error: {}", exit::describe(&error)));
             ExitCode::from(exit::code(&error))

@@ -27,6 +27,9 @@ pub(crate) struct RunInfo {
 pub(crate) struct Sitting {
     pub(crate) command_line: Vec<String>,
     pub(crate) host: Host,
+    /// How many processes trained together, where they were several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) processes: Option<usize>,
     /// Seconds since 1970.
     pub(crate) started: u64,
     pub(crate) seconds: Option<f64>,
@@ -79,7 +82,8 @@ impl Sitting {
     pub(crate) fn begin() -> Self {
         let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
         let command_line = std::env::args().collect();
-        Self { command_line, host: Host::here(), started, seconds: None, ended: None, times: None }
+        let host = Host::here();
+        Self { command_line, host, processes: None, started, seconds: None, ended: None, times: None }
     }
 }
 

@@ -5,7 +5,9 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod binary;
 mod ci;
+mod cluster;
 mod recipes;
 mod reproduce;
 mod tidy;
@@ -21,6 +23,7 @@ usage: cargo xtask COMMAND
 
   ci             every check of the gate, from the cheapest to the dearest
   reproduce      a table of the paper: `cargo xtask reproduce cifar100`; without a table, how
+  cluster test   grids and training on Slurm, GNU parallel and Open MPI, where they are installed
   tidy           the invariants a script can check: arrows, pins, unsafe, links, file sizes
   tidy --tests   how many tests each crate has; red where it is none (builds the tests)
   recipes        write the recipes that are composed of parts; tidy compares them
@@ -45,6 +48,11 @@ fn main() -> ExitCode {
         ["tidy"] => root().and_then(|root| tidy::run(&root)),
         ["recipes"] => root().and_then(|root| recipes::write(&root)),
         ["tidy", "--tests"] => root().and_then(|root| tidy::test_count::run(&root)),
+        ["cluster", "test", engines @ ..] => root().and_then(|root| cluster::test(&root, engines)),
+        ["cluster", ..] => {
+            print!("{}", cluster::HELP);
+            Ok(())
+        }
         ["bench", "--help" | "-h"] => {
             print!("{}", bench::HELP);
             Ok(())

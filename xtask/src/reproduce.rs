@@ -16,6 +16,8 @@ use anyhow::{Context, bail};
 use args::Args;
 use scale::Scale;
 
+use crate::binary::{self, With};
+
 /// What can be reproduced, and the scales of each.
 pub(crate) const TABLES: &[(&str, &[&str], &str)] = &[
     ("digits", &["smoke", "small"], "all methods on embedded digits; no published values"),
@@ -42,7 +44,7 @@ pub(crate) fn run(root: &Path, words: &[&str]) -> anyhow::Result<u8> {
             return Ok(USAGE);
         }
     };
-    let binary = binary(root)?;
+    let binary = binary::rslad(root, With::Defaults)?;
     match args.scale.clone() {
         Some(scale) => one_scale(root, &binary, &args, &scale),
         None => as_far_as_it_goes(root, &binary, &args),
@@ -57,10 +59,10 @@ fn one_scale(root: &Path, binary: &Path, args: &Args, scale: &str) -> anyhow::Re
         say_two_ways(args);
         return Ok(DATA);
     }
-    if code != 0 || args.dry_run {
+    if code != 0 || (args.dry_run && !args.hands_over()) {
         return Ok(code);
     }
-    if scale == "paper" && !args.yes {
+    if scale == "paper" && !args.yes && !args.dry_run && !args.hands_over() {
         eprintln!("\nxtask: this is the full protocol, with the time that the plan says; add --yes to begin");
         return Ok(USAGE);
     }
@@ -140,8 +142,9 @@ fn plan(binary: &Path, place: &Place, more: &[&str]) -> anyhow::Result<u8> {
 fn submit(binary: &Path, args: &Args, place: &Place) -> anyhow::Result<u8> {
     let mut command = Command::new(binary);
     command.args(["grid", "submit"]).arg(&place.grid).arg("--out").arg(place.out.join("cells"));
-    if let Some(engine) = &args.engine {
-        command.args(["--engine", engine]);
+    command.args(args.submit());
+    if args.dry_run {
+        command.arg("--dry-run");
     }
     become_of(command)
 }
@@ -156,41 +159,4 @@ fn become_of(mut command: Command) -> anyhow::Result<u8> {
 fn become_of(mut command: Command) -> anyhow::Result<u8> {
     let status = command.status().context("cannot start rslad")?;
     Ok(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(101))
-}
-
-/// The binary: the one that RSLAD_BINARY names, else built if need be.
-fn binary(root: &Path) -> anyhow::Result<PathBuf> {
-    if let Some(path) = std::env::var_os("RSLAD_BINARY") {
-        return Ok(path.into());
-    }
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut build = Command::new(cargo);
-    build.args([
-        "build",
-        "--release",
-        "--locked",
-        "--package",
-        "rslad-cli",
-        "--message-format",
-        "json-render-diagnostics",
-    ]);
-    let output = build
-        .current_dir(root)
-        .stderr(std::process::Stdio::inherit())
-        .output()
-        .context("cannot start cargo")?;
-    if !output.status.success() {
-        bail!("rslad does not build, see above");
-    }
-    let messages = String::from_utf8_lossy(&output.stdout);
-    let path = messages.lines().rev().find_map(executable);
-    path.context("cargo built no program named rslad")
-}
-
-/// The program that a message of cargo says was built.
-fn executable(message: &str) -> Option<PathBuf> {
-    let (_, rest) = message.split_once("\"executable\":\"")?;
-    let path = rest.split('"').next()?.replace("\\\\", "\\");
-    let path = PathBuf::from(path);
-    (path.file_stem()? == "rslad").then_some(path)
 }

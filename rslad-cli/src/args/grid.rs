@@ -59,6 +59,18 @@ pub(crate) struct GridDir {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Cells that are finished are left out, so the same command again hands over what is left.
+
+Examples:
+  rslad grid submit grid.toml --out runs/grid                                 on this machine
+  rslad grid submit grid.toml --out runs/grid --engine slurm --cluster cluster.toml --dry-run
+
+--cluster FILE, every key of which may be left out:
+  partition = \"gpu\"   account = \"robust\"   time = \"24:00:00\"   memory = \"16G\"
+  gpus = 1   cpus = 4   at_once = 8   warn_seconds = 120
+  modules = [\"cuda/12.4\"]   container = \"apptainer exec --nv rslad.sif\"
+  program = \"rslad\"   setup = [\"source env.sh\"]   options = [\"--qos=long\"]")]
 pub(crate) struct SubmitArgs {
     /// The grid (TOML)
     #[arg(value_name = "GRID")]
@@ -69,6 +81,15 @@ pub(crate) struct SubmitArgs {
     /// What runs the cells
     #[arg(long, value_enum, default_value = "local")]
     pub(crate) engine: EngineName,
+    /// What a cell needs of a cluster: partition, time, GPUs and the like (TOML)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cluster: Option<PathBuf>,
+    /// A template for the engine's script, in place of rslad's own (minijinja)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) template: Option<PathBuf>,
+    /// Print what the engine would be given, and hand over nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 #[derive(Debug, Args)]
@@ -76,7 +97,7 @@ pub(crate) struct SubmitArgs {
 Without --index it is read from SLURM_ARRAY_TASK_ID, HQ_TASK_ID, JOB_COMPLETION_INDEX,
 SGE_TASK_ID or PBS_ARRAY_INDEX, so any scheduler's array of tasks works a grid off:
 
-  sbatch --array=0-23 --wrap 'exec rslad cell grid.toml --out runs/grid'")]
+  sbatch --array=0-23 --wrap 'exec rslad cell grid.toml --out runs/grid --wait'")]
 pub(crate) struct CellArgs {
     /// The grid (TOML)
     #[arg(value_name = "GRID")]
@@ -87,6 +108,9 @@ pub(crate) struct CellArgs {
     /// Where the grid's cells are
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,
+    /// Wait for another process that holds the cell, instead of ending with code 6
+    #[arg(long)]
+    pub(crate) wait: bool,
     /// Save and stop when standard input closes
     #[arg(long, hide = true)]
     pub(crate) while_stdin_is_open: bool,

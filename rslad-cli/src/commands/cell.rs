@@ -1,7 +1,7 @@
 //! `rslad cell`.
 
 use crate::args::CellArgs;
-use crate::exit::Ended;
+use crate::exit::{self, Ended};
 use crate::grid::{self, Grid, Plan};
 use crate::progress::Show;
 use crate::{interrupt, say};
@@ -9,6 +9,11 @@ use anyhow::Result;
 use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+/// How often a cell is tried that another process holds.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Where schedulers say which task of an array this is, in the order in which they are asked.
 const INDEX_VARIABLES: [&str; 5] =
@@ -23,11 +28,24 @@ pub(crate) fn run(args: &CellArgs, quiet: bool) -> Result<()> {
     if args.while_stdin_is_open {
         stop_with_stdin(&stop);
     }
-    let (outcome, dir) = grid::execute(&plan, index, show, &stop)?;
+    let (outcome, dir) = match args.wait {
+        false => grid::execute(&plan, index, show, &stop),
+        true => patiently(&stop, || grid::execute(&plan, index, show, &stop)),
+    }?;
     if outcome == grid::Outcome::WasFinished && show != Show::Nothing {
         say::note(format!("already done: cell {index} (`{}`)", plan.cells[index].cell.name()));
     }
     Ok(say::result(dir.display())?)
+}
+
+/// Does it when whoever else holds the cell has let it go.
+fn patiently<T>(stop: &AtomicBool, work: impl Fn() -> Result<T>) -> Result<T> {
+    loop {
+        match work() {
+            Err(error) if exit::code(&error) == 6 && !stop.load(Ordering::Relaxed) => thread::sleep(PATIENCE),
+            done => return done,
+        }
+    }
 }
 
 /// The cell to do: from the flag, else from a scheduler.
@@ -58,7 +76,7 @@ fn index(
 /// Raises the flag when standard input closes: whoever started this has ended, or wants this to.
 fn stop_with_stdin(stop: &Arc<AtomicBool>) {
     let stop = Arc::clone(stop);
-    std::thread::spawn(move || {
+    thread::spawn(move || {
         let _ = std::io::stdin().lock().read_to_end(&mut vec![]);
         stop.store(true, Ordering::Relaxed);
     });

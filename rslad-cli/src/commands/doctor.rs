@@ -52,6 +52,7 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<()> {
         disk(&args.dir),
         cache(),
         cuda(),
+        mpi(),
     ];
     for finding in &findings {
         if args.json {
@@ -262,4 +263,42 @@ fn cuda() -> Finding {
             Finding::good("cuda", "not in this build, and no NVIDIA driver here; the processor computes")
         }
     }
+}
+
+/// Training by several processes, which only builds with the feature `mpi` can do.
+fn mpi() -> Finding {
+    let version = |program: &str| {
+        let output = Command::new(program).arg("--version").output().ok()?;
+        Some(String::from_utf8_lossy(&output.stdout).lines().next()?.trim().to_string())
+    };
+    let launcher = version("mpirun");
+    match (cfg!(feature = "mpi"), launcher) {
+        (true, Some(launcher)) => Finding::good("mpi", format!("in this build; {launcher}")),
+        (true, None) => Finding::poor(
+            "mpi",
+            "in this build, but no mpirun in PATH",
+            "install an MPI, or start it with srun",
+        ),
+        (false, launcher) => {
+            let parts = [("an MPI with headers", version("mpicc").is_some()), ("libclang", libclang())];
+            let parts =
+                parts.map(|(what, here)| format!("{what} ({})", if here { "here" } else { "not here" }));
+            let launcher = launcher.map_or(String::new(), |launcher| format!(" ({launcher} is here)"));
+            Finding::good(
+                "mpi",
+                format!(
+                    "not in this build{launcher}; to train by several processes build with `--features mpi`, which \
+                     needs {}",
+                    parts.join(" and ")
+                ),
+            )
+        }
+    }
+}
+
+fn libclang() -> bool {
+    let folders = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten();
+    let llvm = folders.filter(|folder| folder.file_name().to_string_lossy().starts_with("llvm-"));
+    std::env::var_os("LIBCLANG_PATH").is_some()
+        || llvm.into_iter().any(|folder| folder.path().join("lib/libclang.so").exists())
 }

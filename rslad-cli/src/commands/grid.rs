@@ -3,6 +3,7 @@
 use crate::args::{GridArgs, GridCommand, GridDir, SubmitArgs};
 use crate::exit::Ended;
 use crate::grid::cost::Speeds;
+use crate::grid::engine::{Asked, Handing, Left};
 use crate::grid::plan::Missing;
 use crate::grid::{Grid, Plan, State};
 use crate::output::Output;
@@ -76,17 +77,31 @@ fn submit(args: &SubmitArgs, quiet: bool) -> Result<()> {
     let grid = Grid::load(&args.grid)?;
     let plan = Plan::of(&grid, &args.out)?;
     let show = Show::here(quiet);
+    let asked = Asked {
+        name: args.engine,
+        cluster: args.cluster.clone(),
+        template: args.template.clone(),
+        handing: if args.dry_run { Handing::Shown } else { Handing::Over },
+        threads: Engine::from_environment()?.threads.get(), // --threads, or all processors
+    };
+    let engine = asked.engine()?;
     let stop = interrupt::flag(show)?;
+    if args.dry_run {
+        return engine.run(&plan, show, &stop);
+    }
     let _output = Output::open(&args.out)?;
     if show != Show::Nothing {
         say::note(format!("{} · {} cells · {}", grid.file.title, plan.cells.len(), args.out.display()));
     }
-    let threads = Engine::from_environment()?.threads.get(); // --threads, or all processors
-    let worked = args.engine.engine(threads).run(&plan, show, &stop);
-    if !stop.load(std::sync::atomic::Ordering::Relaxed) {
-        say::result(write_report(&plan)?.display())?; // of what there is, also where a cell failed
+    let worked = engine.run(&plan, show, &stop);
+    if engine.leaves() == Left::Nothing || stop.load(std::sync::atomic::Ordering::Relaxed) {
+        return worked;
     }
-    worked
+    let written = write_report(&plan); // of what there is, also where a cell failed
+    if let Ok(report) = &written {
+        say::result(report.display())?;
+    }
+    worked.and(written.map(drop))
 }
 
 fn status(args: &GridDir) -> Result<()> {

@@ -2,43 +2,65 @@
 
 use crate::args::TrainArgs;
 use crate::exit::Ended;
-use crate::inputs::{self, Loaded};
+use crate::inputs::{self, Loaded, Teacher};
 use crate::output::Output;
 use crate::progress::{Detail, Show, TrainingProgress};
+use crate::ranks::Ranks;
 use crate::run_info::{Breakdown, RunInfo, Sitting};
 use crate::{interrupt, logging, say};
 use anyhow::{Result, anyhow};
 use rslad_distill::observer::{Beginning, EpochEvent, EvalEvent, SavedEvent, StepEvent};
+use rslad_distill::ranks::Reduce;
 use rslad_distill::soft_labels::Asked;
 use rslad_distill::tensorboard::TensorBoard;
 use rslad_distill::times::Times;
 use rslad_distill::trainer::clean_accuracy;
-use rslad_distill::{Observer, Outcome, Recipe, RunDir, checks, train};
+use rslad_distill::{Observer, Outcome, Recipe, RunDir, checks, train_together};
 use serde_json::json;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 pub(crate) fn run(args: &TrainArgs, quiet: bool) -> Result<()> {
+    let ranks = Ranks::join()?;
+    work(args, quiet, ranks.reduce()).map_err(|error| ranks.failed(error))
+}
+
+fn work(args: &TrainArgs, quiet: bool, ranks: &dyn Reduce) -> Result<()> {
     let show = if args.json { Show::Json } else { Show::here(quiet) };
     let recipe = inputs::recipe(&args.recipe, &changes(args)?)?;
     if args.print {
-        return Ok(say::result(recipe.to_toml().trim_end())?);
+        return match ranks.rank() {
+            0 => Ok(say::result(recipe.to_toml().trim_end())?),
+            _ => Ok(()),
+        };
     }
     let out = args.out.as_deref().ok_or_else(|| anyhow!("--out is required"))?;
     let mut loaded = inputs::load(&recipe)?;
     if let Some(root) = &args.soft_labels {
+        if ranks.ranks() > 1 {
+            let message = "--soft-labels is for one process, expected none with several; leave it out";
+            return Err(Ended::Usage(message.into()).into());
+        }
         loaded.keep_soft_labels(&recipe, root, u64::from(args.soft_labels_limit) << 20)?;
+    }
+    agree(&recipe, &loaded, ranks)?;
+    if ranks.rank() > 0 {
+        let stop = interrupt::flag(Show::Nothing)?;
+        return match train_together(&recipe, &loaded.inputs, None, &mut (), &stop, ranks)? {
+            Outcome::Stopped => Err(Ended::Interrupted.into()),
+            _ => Ok(()),
+        };
     }
     let stop = interrupt::flag(show)?;
     let _output = Output::open(out)?; // before anything is said or computed
     warn(&recipe, &loaded)?;
     let talks = matches!(show, Show::Bar | Show::Lines);
     if talks {
-        introduce(&args.recipe, &recipe, &loaded, out)?;
+        introduce(&args.recipe, &recipe, &loaded, out, ranks.ranks())?;
     }
     let mut progress = TrainingProgress::new(show, "training", Detail::Epochs);
-    let (outcome, times) = follow(&recipe, &loaded, out, &mut progress, &stop)?;
+    let (outcome, times) = follow(&recipe, &loaded, out, &mut progress, &stop, ranks)?;
     drop(progress);
     if talks {
         if let Some(soft_labels) = &loaded.inputs.soft_labels {
@@ -59,6 +81,24 @@ pub(crate) fn run(args: &TrainArgs, quiet: bool) -> Result<()> {
         _ => say::result(weights.display())?,
     }
     Ok(())
+}
+
+/// Ends all processes of a run alike where one of them was given something else: before anything is written.
+fn agree(recipe: &Recipe, loaded: &Loaded, ranks: &dyn Reduce) -> Result<()> {
+    if ranks.ranks() == 1 {
+        return Ok(());
+    }
+    let hash = |teacher: &Option<Teacher>| teacher.as_ref().map_or("none".into(), |t| t.sha256.clone());
+    let version =
+        concat!(env!("CARGO_PKG_VERSION"), " ").to_string() + option_env!("RSLAD_COMMIT").unwrap_or("");
+    let what = [
+        ("version", version.trim().to_string()),
+        ("recipe", recipe.hash()),
+        ("data", loaded.data_sha256.clone()),
+        ("teacher", hash(&loaded.teacher)),
+        ("second teacher", hash(&loaded.second_teacher)),
+    ];
+    Ok(rslad_distill::ranks::agree(ranks, &what)?)
 }
 
 /// Where the time went.
@@ -167,7 +207,7 @@ fn warn(recipe: &Recipe, loaded: &Loaded) -> Result<()> {
     Ok(())
 }
 
-fn introduce(name: &str, recipe: &Recipe, loaded: &Loaded, out: &Path) -> Result<()> {
+fn introduce(name: &str, recipe: &Recipe, loaded: &Loaded, out: &Path, ranks: usize) -> Result<()> {
     let Loaded { inputs, .. } = loaded;
     let [c, h, w] = inputs.train.shape();
     let version = env!("CARGO_PKG_VERSION");
@@ -182,6 +222,9 @@ fn introduce(name: &str, recipe: &Recipe, loaded: &Loaded, out: &Path) -> Result
         inputs.selection.len(),
         inputs.train.n_classes()
     ));
+    if ranks > 1 {
+        say::note(format!("processes  {ranks}, each with its part of every batch of {}", recipe.data.batch));
+    }
     let finished = out.join("last.safetensors").exists(); // then nobody waits for a large teacher
     let teachers = [
         ("teacher", &loaded.teacher, &inputs.teacher),
@@ -242,16 +285,17 @@ pub(crate) fn follow(
     out: &Path,
     progress: &mut TrainingProgress,
     stop: &AtomicBool,
+    ranks: &dyn Reduce,
 ) -> Result<(Outcome, Times)> {
     let _output = Output::open(out)?;
     let dir = RunDir::open(out, recipe)?;
     logging::also_to(out)?;
     let path = dir.file("run.json");
-    let mut info = info(recipe, loaded).continued(&path);
+    let mut info = info(recipe, loaded, ranks.ranks()).continued(&path);
     info.write(&path)?;
     let clock = Instant::now();
     let mut watchers = Watchers { progress, board: TensorBoard::new(out), times: Times::default() };
-    let outcome = train(recipe, &loaded.inputs, &dir, &mut watchers, stop);
+    let outcome = train_together(recipe, &loaded.inputs, Some(&dir), &mut watchers, stop, ranks);
     let Watchers { board, times, .. } = watchers;
     if let Err(error) = board.finish() {
         tracing::warn!("the curves for TensorBoard are not whole: {error}");
@@ -268,7 +312,7 @@ pub(crate) fn follow(
     }
 }
 
-fn info(recipe: &Recipe, loaded: &Loaded) -> RunInfo {
+fn info(recipe: &Recipe, loaded: &Loaded, ranks: usize) -> RunInfo {
     RunInfo {
         schema: 1,
         version: env!("CARGO_PKG_VERSION").into(),
@@ -278,7 +322,7 @@ fn info(recipe: &Recipe, loaded: &Loaded) -> RunInfo {
         data_sha256: loaded.data_sha256.clone(),
         teacher_sha256: loaded.teacher.as_ref().map(|t| t.sha256.clone()),
         second_teacher_sha256: loaded.second_teacher.as_ref().map(|t| t.sha256.clone()),
-        sittings: vec![Sitting::begin()],
+        sittings: vec![Sitting { processes: (ranks > 1).then_some(ranks), ..Sitting::begin() }],
     }
 }
 

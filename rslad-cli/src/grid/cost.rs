@@ -7,6 +7,7 @@
 use super::file::{Cell, Model};
 use super::plan::{Plan, Planned, Task, name_of_spec, open};
 use crate::inputs;
+use crate::result_file::Shard;
 use crate::run_info::Host;
 use crate::weight_files::hex;
 use anyhow::{Context, Result};
@@ -71,7 +72,10 @@ impl Speeds {
             }
             (Cell::Eval(evaluating), Task::Eval { suite }) => {
                 let Some(arch) = arch(plan, &evaluating.model)? else { return Ok(Cost::default()) };
-                let images = images(&evaluating.data, &evaluating.split, evaluating.n);
+                let mut images = images(&evaluating.data, &evaluating.split, evaluating.n);
+                if let Some(shard) = evaluating.shard.as_ref().and_then(|shard| shard.parse::<Shard>().ok()) {
+                    images.n = shard.rows(images.n).len();
+                }
                 let passes = Passes::of(&suite.text)?;
                 self.evaluation(&arch, &images, passes, evaluating.eps.len())
             }

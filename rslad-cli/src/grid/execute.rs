@@ -3,6 +3,7 @@
 use super::done::{self, State};
 use super::file::{Cell, Evaluating, Model};
 use super::plan::{self, Place, Plan, Planned, Task};
+use crate::commands::eval::merge;
 use crate::commands::train;
 use crate::evaluation::{self, Job, SaveAdversarial};
 use crate::exit::Ended;
@@ -13,6 +14,7 @@ use crate::progress::{Detail, Show, TrainingProgress};
 use crate::result_file::{ModelInfo, Question, parse_radius};
 use crate::suite::Resolved;
 use anyhow::{Context, Result};
+use rslad_distill::ranks::Alone;
 use rslad_distill::{Recipe, run_dir};
 use rslad_models::durable;
 use std::path::{Path, PathBuf};
@@ -41,10 +43,7 @@ pub(crate) fn execute(
 ) -> Result<(Outcome, PathBuf)> {
     let cell = &plan.cells[index];
     let name = cell.cell.name();
-    let place = cell.place.as_ref().map_err(|missing| Ended::Missing {
-        what: format!("cell {index} (`{name}`): {}", missing.what),
-        code: missing.code,
-    })?;
+    let place = placed(cell)?;
     if done::is_whole(&place.dir, &place.hash) {
         return Ok((Outcome::WasFinished, place.dir.clone()));
     }
@@ -64,6 +63,14 @@ pub(crate) fn execute(
     work(plan, cell, place, show, stop)?;
     done::finish(&place.dir, name, &place.hash, clock.elapsed().as_secs_f64())?;
     Ok((Outcome::Finished, place.dir.clone()))
+}
+
+/// The place of a cell whose inputs are all there.
+fn placed<'p>(cell: &'p Planned<'_>) -> Result<&'p Place, Ended> {
+    cell.place.as_ref().map_err(|missing| Ended::Missing {
+        what: format!("cell {} (`{}`): {}", cell.index, cell.cell.name(), missing.what),
+        code: missing.code,
+    })
 }
 
 /// `cell.toml`: what the directory is for, so that a report needs nothing but the directory.
@@ -99,6 +106,12 @@ fn work(plan: &Plan<'_>, cell: &Planned<'_>, place: &Place, show: Show, stop: &A
             };
             look::look(&models, &data, &asked, stop)?.write(&place.dir)
         }
+        (Cell::Merge(merging), _) => {
+            let _held = run_dir::hold(&place.dir)?;
+            let part = |name: &String| Ok::<_, Ended>(placed(plan.named(name))?.dir.clone());
+            let parts = merging.parts.iter().map(part).collect::<Result<Vec<_>, _>>()?;
+            merge::whole(&parts)?.write(&place.dir)
+        }
         _ => unreachable!("a task is made from its cell"),
     }
 }
@@ -113,7 +126,7 @@ fn train_here(
 ) -> Result<()> {
     let loaded = inputs::load_with(recipe, teachers)?;
     let mut progress = TrainingProgress::new(show, name, Detail::Brief);
-    train::follow(recipe, &loaded, dir, &mut progress, stop).map(drop)
+    train::follow(recipe, &loaded, dir, &mut progress, stop, &Alone).map(drop)
 }
 
 fn evaluate(
@@ -137,7 +150,7 @@ fn evaluate(
                 arch: weights.network.arch().clone(),
             },
             data: evaluation::data_info(&data),
-            shard: None,
+            shard: cell.shard.as_ref().map(|shard| shard.parse().map_err(Ended::Usage)).transpose()?,
             eps: parse_radius(eps)?,
             seed: cell.seed,
         };

@@ -33,6 +33,7 @@
 //! ```
 
 use crate::exit::Ended;
+use crate::result_file::Shard;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -70,6 +71,8 @@ pub(crate) enum Cell {
     Eval(Evaluating),
     /// Pictures of models: attacked images and slices of the loss.
     Look(Looking),
+    /// The parts of an evaluation, put together.
+    Merge(Merging),
 }
 
 /// A training run.
@@ -104,6 +107,9 @@ pub(crate) struct Evaluating {
     /// The radii; with more than one it is the curve of robustness against radius.
     pub(crate) eps: Vec<String>,
     pub(crate) seed: u64,
+    /// Only this block of the images, such as "2/5"; a cell that merges puts the blocks together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) shard: Option<String>,
     /// Which row of the table it fills.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) row: Option<Row>,
@@ -123,6 +129,18 @@ pub(crate) struct Looking {
     pub(crate) attack: String,
     pub(crate) eps: String,
     pub(crate) seed: u64,
+}
+
+/// The parts of an evaluation, put together.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Merging {
+    pub(crate) name: String,
+    /// The cells that evaluate the blocks, all of them.
+    pub(crate) parts: Vec<String>,
+    /// Which row of the table it fills.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) row: Option<Row>,
 }
 
 /// Weights: what a cell has made, or a file.
@@ -192,6 +210,7 @@ impl Cell {
             Self::Train(cell) => &cell.name,
             Self::Eval(cell) => &cell.name,
             Self::Look(cell) => &cell.name,
+            Self::Merge(cell) => &cell.name,
         }
     }
 
@@ -201,7 +220,22 @@ impl Cell {
             Self::Train(cell) => cell.teacher.iter().chain(&cell.second_teacher).collect(),
             Self::Eval(cell) => vec![&cell.model],
             Self::Look(cell) => cell.models.values().collect(),
+            Self::Merge(_) => vec![],
         }
+    }
+
+    /// The names of the cells that it builds on.
+    pub(crate) fn builds_on(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = vec![];
+        for model in self.models() {
+            if let Model::Cell { cell, .. } = model {
+                names.push(cell);
+            }
+        }
+        if let Self::Merge(cell) = self {
+            names.extend(cell.parts.iter().map(String::as_str));
+        }
+        names
     }
 }
 
@@ -267,17 +301,27 @@ impl Cell {
         if above.iter().any(|other| other.name() == name) {
             return Some("the name is taken, expected a name of its own".into());
         }
-        for model in self.models() {
-            let Model::Cell { cell, .. } = model else { continue };
-            match above.iter().find(|other| other.name() == cell) {
-                Some(Self::Train(_)) => {}
-                Some(_) => return Some(format!("builds on `{cell}`, which trains nothing")),
-                None => return Some(format!("builds on `{cell}`, expected the name of a cell above it")),
+        for name in self.builds_on() {
+            let merges = matches!(self, Self::Merge(_));
+            match above.iter().find(|other| other.name() == name) {
+                Some(Self::Train(_)) if !merges => {}
+                Some(Self::Eval(part)) if merges && part.shard.is_some() => {}
+                Some(_) if merges => return Some(format!("merges `{name}`, which evaluates no `shard`")),
+                Some(_) => return Some(format!("builds on `{name}`, which trains nothing")),
+                None => return Some(format!("builds on `{name}`, expected the name of a cell above it")),
             }
         }
         match self {
             Self::Eval(cell) if cell.eps.is_empty() => {
                 Some("`eps` is empty, expected a radius such as \"8/255\"".into())
+            }
+            Self::Eval(Evaluating { shard: Some(shard), eps, .. }) => match shard.parse::<Shard>() {
+                Err(expected) => Some(format!("`shard` is {shard:?}, {expected}")),
+                Ok(_) if eps.len() > 1 => Some("`shard` is of one radius, expected one in `eps`".into()),
+                Ok(_) => None,
+            },
+            Self::Merge(cell) if cell.parts.is_empty() => {
+                Some("`parts` is empty, expected the names of cells with a `shard`".into())
             }
             Self::Look(cell) if cell.n == 0 => Some("`n` is 0, expected at least 1 image".into()),
             _ => None,
@@ -311,6 +355,14 @@ mod tests {
         check(&TRAIN.replace("seed", "sede"), "unknown field `sede`");
         check(&format!("{TRAIN}teacher = {{ cell = 'x', checkpoint = 'best' }}"), "the name of a cell above");
         check(&TRAIN.replace("'train'", "'tarin'"), "unknown variant `tarin`");
+        let merge = "[[cell]]\nkind = 'merge'\nname = 'm'\n";
+        check(&format!("{TRAIN}{merge}parts = []"), "`parts` is empty");
+        check(&format!("{TRAIN}{merge}parts = ['t']"), "merges `t`, which evaluates no `shard`");
+        check(&format!("{TRAIN}{merge}parts = ['x']"), "the name of a cell above");
+        let eval = "[[cell]]\nkind = 'eval'\nname = 'e'\nmodel = { cell = 't', checkpoint = 'best' }\n\
+                    data = 'digits'\nsplit = 'test'\nn = 0\nsuite = ['quick']\nseed = 0\n";
+        check(&format!("{TRAIN}{eval}eps = ['0.1']\nshard = '6/5'"), "`shard` is \"6/5\", expected a part");
+        check(&format!("{TRAIN}{eval}eps = ['0', '0.1']\nshard = '1/5'"), "of one radius");
         assert!(problem(&format!("{}{TRAIN}", HEAD.replace('1', "2"))).contains("`schema` is 2"));
     }
 }

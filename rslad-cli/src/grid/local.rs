@@ -6,7 +6,7 @@
 //! end with their engine however that ends.
 
 use super::done::State;
-use super::engine::Engine;
+use super::engine::{Engine, Left};
 use super::plan::Plan;
 use crate::exit::Ended;
 use crate::progress::{Show, Work};
@@ -64,6 +64,10 @@ impl Engine for Local {
         let logs = plan.out.join("logs");
         fs::create_dir_all(&logs).map_err(|source| Ended::NotWritable { path: logs.clone(), source })?;
         Turn { plan, threads: self.threads, phases, running: vec![], work, logs, show }.work(stop)
+    }
+
+    fn leaves(&self) -> Left {
+        Left::Report
     }
 }
 

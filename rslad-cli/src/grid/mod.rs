@@ -8,13 +8,19 @@
 //! recipe, the hash of the data, the suite in full, and the same of the cells that it builds on. So
 //! cells with another budget or another teacher never mix, and one that two grids share is done once.
 
+mod cluster;
 pub(crate) mod cost;
 pub(crate) mod done;
 pub(crate) mod engine;
 mod execute;
 pub(crate) mod file;
+mod hyperqueue;
+mod jobs;
 mod local;
+mod parallel;
 pub(crate) mod plan;
+mod slurm;
+mod waves;
 
 pub(crate) use done::State;
 pub(crate) use execute::{Outcome, execute};

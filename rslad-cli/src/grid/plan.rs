@@ -37,6 +37,7 @@ pub(crate) enum Task {
     Train { recipe: Box<Recipe> },
     Eval { suite: Resolved },
     Look,
+    Merge,
 }
 
 /// Where a cell's results are.
@@ -102,16 +103,13 @@ impl<'g> Plan<'g> {
     }
 
     fn planned(&self, index: usize, cell: &'g Cell, hashes: &mut Hashes) -> Result<Planned<'g>> {
-        let needs = cell.models().into_iter().filter_map(|model| match model {
-            Model::Cell { cell, .. } => Some(self.named(cell).index),
-            Model::File { .. } => None,
-        });
-        let mut needs: Vec<usize> = needs.collect();
+        let mut needs: Vec<usize> = cell.builds_on().iter().map(|name| self.named(name).index).collect();
         needs.dedup();
         let task = match cell {
             Cell::Train(cell) => Task::Train { recipe: Box::new(self.recipe(cell)?) },
             Cell::Eval(cell) => Task::Eval { suite: self.suite(cell)? },
             Cell::Look(_) => Task::Look,
+            Cell::Merge(_) => Task::Merge,
         };
         let place = self.content(cell, &task, hashes).map(|content| {
             let hash = hex(content.join("\n").as_bytes());
@@ -174,9 +172,15 @@ impl<'g> Plan<'g> {
                 located.data.set = name_of_spec(&recipe.data.set).into(); // where it lies does not matter
                 content.push(located.to_toml());
             }
-            (Cell::Eval(Evaluating { data, split, n, eps, seed, .. }), Task::Eval { suite }) => {
+            (Cell::Eval(Evaluating { data, split, n, eps, seed, shard, .. }), Task::Eval { suite }) => {
                 content.push(hashes.data(data, split, *n)?);
                 content.push(format!("eval {split} {n} {} {seed}\n{}", eps.join(" "), suite.text));
+                content.extend(shard.iter().map(|shard| format!("shard {shard}")));
+            }
+            (Cell::Merge(merging), _) => {
+                for part in &merging.parts {
+                    content.push(self.hash_of(part)?);
+                }
             }
             (Cell::Look(Looking { data, split, n, eps, seed, attack, models, .. }), _) => {
                 content.push(hashes.data(data, split, 0)?);
@@ -190,11 +194,18 @@ impl<'g> Plan<'g> {
 
     fn model_hash(&self, model: &Model, hashes: &mut Hashes) -> Result<String, Missing> {
         match model {
-            Model::Cell { cell, checkpoint } => match &self.named(cell).place {
-                Ok(place) => Ok(format!("{} {}", place.hash, checkpoint.name())),
-                Err(_) => Err(Missing { what: format!("waits for `{cell}`"), code: WAITS }),
-            },
+            Model::Cell { cell, checkpoint } => Ok(format!("{} {}", self.hash_of(cell)?, checkpoint.name())),
             Model::File { file, .. } => hashes.file(&self.grid.beside(file)),
+        }
+    }
+}
+
+impl Plan<'_> {
+    /// The hash of a cell that another builds on.
+    fn hash_of(&self, cell: &str) -> Result<String, Missing> {
+        match &self.named(cell).place {
+            Ok(place) => Ok(place.hash.clone()),
+            Err(_) => Err(Missing { what: format!("waits for `{cell}`"), code: WAITS }),
         }
     }
 }

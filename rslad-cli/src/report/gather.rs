@@ -228,14 +228,16 @@ fn run(dir: &Path, name: String) -> Result<RunDir> {
     Ok(RunDir { name, recipe, recipe_text, info: info.unwrap_or_default(), evals, weights })
 }
 
-/// None where the file is a summary of several evaluations, which stand in directories of their own.
+/// None where the file is a summary of several evaluations, which stand in directories of their own, or
+/// of a part of one, which is put together elsewhere.
 fn eval(dir: &Path, name: String, context: &About) -> Result<Option<EvalDir>> {
     let path = dir.join("result.json");
     let text = fs::read(&path).with_context(|| path.display().to_string())?;
     let value: serde_json::Value = serde_json::from_slice(&text).map_err(|e| {
         Ended::Usage(format!("{}: {e}, expected the result of an evaluation", path.display()))
     })?;
-    if value.get("model").is_none() {
+    let is_part = value.get("shard").is_some_and(|shard| !shard.is_null());
+    if value.get("model").is_none() || is_part {
         return Ok(None);
     }
     let result = serde_json::from_value(value).map_err(|e| {

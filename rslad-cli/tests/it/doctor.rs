@@ -6,7 +6,7 @@ use super::support::Place;
 fn everything_is_looked_at() {
     let place = Place::new();
     let did = place.rslad(&["doctor"]).ok();
-    let topics = ["processor", "kernels", "answers", "threads", "memory", "disk", "cache", "cuda"];
+    let topics = ["processor", "kernels", "answers", "threads", "memory", "disk", "cache", "cuda", "mpi"];
     for (line, topic) in did.out.lines().filter(|line| !line.contains("fix: ")).zip(topics) {
         assert!(line[4..].starts_with(topic), "{line}, expected {topic}");
     }

@@ -189,3 +189,36 @@ fn a_cell_that_fails_does_not_keep_the_others_from_being_done() {
     let html = fs::read_to_string(place.at("out/report/report.html")).unwrap();
     assert!(html.contains("2 cells of the grid are not finished"), "what is not there is said");
 }
+
+#[test]
+fn an_evaluation_in_blocks_is_merged_to_the_whole_one() {
+    let place = Place::new();
+    let rest = "data = 'digits'\nsplit = 'test'\nn = 41\nsuite = ['quick']\neps = ['0.1']\nseed = 0\n";
+    let model = "model = { cell = 'sat', checkpoint = 'best' }";
+    let part =
+        |i: u32| format!("[[cell]]\nkind = 'eval'\nname = 'part{i}'\n{model}\n{rest}shard = '{i}/3'\n");
+    let blocks = format!(
+        "{}{}{}{}[[cell]]\nkind = 'eval'\nname = 'whole'\n{model}\n{rest}\
+         [[cell]]\nkind = 'merge'\nname = 'merged'\nparts = ['part1', 'part2', 'part3']\n\
+         row = {{ student = 'resnet18', method = 'sat', checkpoint = 'best' }}\n",
+        grid(1).split("[[cell]]\nkind = 'train'\nname = 'rslad'").next().unwrap(),
+        part(1),
+        part(2),
+        part(3)
+    );
+    fs::write(place.at("grid.toml"), blocks).unwrap();
+    let early = cell(&place, "5");
+    assert!(early.code == 75 && early.err.contains("builds on cell 1 (`part1`)"), "{early:?}");
+    submit(&place, "out").ok();
+    let file = |name: &str, file: &str| dir(&place, "out", name).join(file);
+    let bytes = |name: &str| fs::read(file(name, "per_example.safetensors")).unwrap();
+    assert!(bytes("merged") == bytes("whole"), "the same verdict on every image");
+    assert!(bytes("part1") != bytes("part2"));
+    let numbers = |name: &str| {
+        let result = json(&file(name, "result.json"));
+        (result["clean"].clone(), result["columns"][0]["robust"].clone(), result["shard"].clone())
+    };
+    assert_eq!(numbers("merged"), numbers("whole"));
+    let report = fs::read_to_string(place.at("out/report/report.json")).unwrap();
+    assert!(report.contains("merged") && !report.contains("part1"), "a block has no row of its own");
+}

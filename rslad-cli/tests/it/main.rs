@@ -5,6 +5,7 @@ mod bad_input;
 mod data;
 mod disk;
 mod doctor;
+mod engines;
 mod eval;
 mod eval_journal;
 mod eval_parts;

@@ -14,7 +14,12 @@ pub(crate) struct Args {
     pub(crate) seeds: Option<Vec<u64>>,
     /// Where the published data lie.
     pub(crate) data: Option<String>,
+    /// What runs the cells, and what it is told: handed to `rslad grid submit` as they are.
     pub(crate) engine: Option<String>,
+    pub(crate) cluster: Option<String>,
+    pub(crate) template: Option<String>,
+    /// Into how many blocks of images evaluations are cut, each a cell.
+    pub(crate) shards: Option<usize>,
     pub(crate) out: Option<PathBuf>,
     pub(crate) dry_run: bool,
     pub(crate) yes: bool,
@@ -28,8 +33,10 @@ pub(crate) fn help() -> String {
         .collect();
     format!(
         "usage: cargo xtask reproduce TABLE [--scale smoke|small|paper] [--only TEXT]... [--seeds 0,1]\n\
-         {:30}[--data DIR] [--engine local] [--out DIR] [--dry-run] [--yes]\n\n{}\n\n\
+         {:30}[--data DIR] [--shards N] [--engine local|parallel|slurm|hq]\n\
+         {:30}[--cluster FILE] [--template FILE] [--out DIR] [--dry-run] [--yes]\n\n{}\n\n\
          Without --scale: the plans of all scales, then `small` if its data are here.\n",
+        "",
         "",
         tables.join("\n")
     )
@@ -57,6 +64,9 @@ impl Args {
                 "--yes" => args.yes = true,
                 "--scale" => args.scale = Some(one_of(value()?, scales)?),
                 "--engine" => args.engine = Some(value()?.into()),
+                "--cluster" => args.cluster = Some(value()?.into()),
+                "--template" => args.template = Some(value()?.into()),
+                "--shards" => args.shards = Some(blocks(value()?)?),
                 "--only" => args.only.push(value()?.into()),
                 "--data" => args.data = Some(value()?.into()),
                 "--out" => args.out = Some(value()?.into()),
@@ -65,6 +75,19 @@ impl Args {
             }
         }
         Ok(args)
+    }
+
+    /// The flags of `rslad grid submit`.
+    pub(crate) fn submit(&self) -> Vec<String> {
+        let flags =
+            [("--engine", &self.engine), ("--cluster", &self.cluster), ("--template", &self.template)];
+        let given = flags.into_iter().filter_map(|(flag, value)| Some([flag.to_owned(), value.clone()?]));
+        given.flatten().collect()
+    }
+
+    /// Whether another machine will do the work.
+    pub(crate) fn hands_over(&self) -> bool {
+        self.engine.as_deref().is_some_and(|engine| engine != "local")
     }
 
     /// Whether a row is wanted.
@@ -78,6 +101,13 @@ fn one_of(scale: &str, scales: &[&str]) -> Result<String, String> {
     match scales.contains(&scale) {
         true => Ok(scale.into()),
         false => Err(format!("--scale {scale}: expected one of {}", scales.join(", "))),
+    }
+}
+
+fn blocks(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(n) if (1..=1000).contains(&n) => Ok(n),
+        _ => Err(format!("--shards {text}: expected a number of blocks, 1 to 1000")),
     }
 }
 
@@ -100,6 +130,10 @@ mod tests {
             (Some("paper"), Some(&[0, 1][..]), true)
         );
         assert!(args.wants("resnet18", "rslad") && !args.wants("resnet18", "sat"));
+        assert!(!args.hands_over() && args.submit().is_empty());
+        let args = Args::parse(&["digits", "--engine", "slurm", "--cluster", "c.toml"]).unwrap();
+        assert!(args.hands_over());
+        assert_eq!(args.submit(), ["--engine", "slurm", "--cluster", "c.toml"]);
         let check = |words: &[&str], expected: &str| {
             let message = Args::parse(words).unwrap_err();
             assert!(message.contains(expected), "{message}");
@@ -109,6 +143,7 @@ mod tests {
         check(&["digits", "--scale", "paper"], "expected one of smoke, small");
         check(&["digits", "--scale"], "--scale takes a value");
         check(&["digits", "--seeds", "a"], "whole numbers");
+        check(&["digits", "--shards", "0"], "a number of blocks");
         check(&["digits", "--fast"], "no option `--fast`");
     }
 }

@@ -64,7 +64,7 @@ pub(crate) fn grid(name: &str, table: &Table, scale: &Scale, args: &Args) -> any
     let seeds = args.seeds.as_ref().unwrap_or(&scale.seeds);
     let rows = rows(table, scale, args)?;
     let mut cells = vec![];
-    let composer = Composer { scale, data: data(scale, args) };
+    let composer = Composer { scale, data: data(scale, args), shards: args.shards };
     let used = composer.teachers_of(&rows)?;
     for teacher in scale.teacher.iter().filter(|teacher| used.contains(teacher.name.as_str())) {
         cells.extend(composer.train_teacher(teacher)?);
@@ -111,6 +111,7 @@ fn remake(name: &str, args: &Args) -> String {
     let (table, scale) = name.rsplit_once('-').unwrap_or((name, ""));
     let mut command = format!("cargo xtask reproduce {table} --scale {scale}");
     args.only.iter().for_each(|only| command.push_str(&format!(" --only {only}")));
+    args.shards.iter().for_each(|shards| command.push_str(&format!(" --shards {shards}")));
     if let Some(seeds) = &args.seeds {
         let seeds: Vec<String> = seeds.iter().map(u64::to_string).collect();
         command.push_str(&format!(" --seeds {}", seeds.join(",")));
@@ -138,6 +139,7 @@ fn rows(table: &Table, scale: &Scale, args: &Args) -> anyhow::Result<Vec<Row>> {
 struct Composer<'s> {
     scale: &'s Scale,
     data: String,
+    shards: Option<usize>,
 }
 
 impl Composer<'_> {
@@ -243,14 +245,12 @@ impl Composer<'_> {
         at_all
             .map(|evaluate| {
                 let name = format!("{}-{}", teacher.name, evaluate.name);
-                Ok(self.evaluation(
-                    name,
-                    self.weights(&teacher.name)?,
-                    evaluate,
-                    row.to_toml(Some("teacher")),
-                ))
+                let model = self.weights(&teacher.name)?;
+                let cell = self.evaluation(name, model, evaluate, row.to_toml(Some("teacher")));
+                Ok(self.in_blocks(cell, evaluate))
             })
-            .collect()
+            .collect::<anyhow::Result<Vec<_>>>()
+            .map(|cells| cells.concat())
     }
 
     fn evaluate(&self, row: &Row, seed: u64) -> anyhow::Result<Vec<Table>> {
@@ -270,9 +270,31 @@ impl Composer<'_> {
                 if let Some(source) = &evaluate.source {
                     cell.insert("source".into(), self.weights(source)?);
                 }
-                Ok(cell)
+                Ok(self.in_blocks(cell, evaluate))
             })
-            .collect()
+            .collect::<anyhow::Result<Vec<_>>>()
+            .map(|cells| cells.concat())
+    }
+
+    /// An evaluation as it is, or a cell for each block of its images and one that merges them.
+    fn in_blocks(&self, cell: Table, evaluate: &Evaluate) -> Vec<Table> {
+        let whole = evaluate.source.is_some() || !evaluate.eps.is_empty(); // transfer, or a curve
+        let Some(shards) = self.shards.filter(|&shards| shards > 1 && !whole) else { return vec![cell] };
+        let name = cell["name"].as_str().unwrap_or_default().to_owned();
+        let part = |shard: usize| {
+            let mut part = cell.clone();
+            part.remove("row");
+            part.insert("name".into(), format!("{name}-part{shard}of{shards}").into());
+            part.insert("shard".into(), format!("{shard}/{shards}").into());
+            part
+        };
+        let mut cells: Vec<Table> = (1..=shards).map(part).collect();
+        let parts = cells.iter().map(|part| part["name"].clone()).collect();
+        let mut merge = self::cell("merge", name);
+        merge.insert("parts".into(), Value::Array(parts));
+        merge.insert("row".into(), cell["row"].clone());
+        cells.push(merge);
+        cells
     }
 
     fn evaluation(&self, name: String, model: Value, evaluate: &Evaluate, row: Value) -> Table {
@@ -370,6 +392,18 @@ mod tests {
         assert_eq!(cells[1]["recipe"].as_str(), Some("r/resnet18-rslad"));
         assert_eq!(grid["remake"].as_str(), Some("cargo xtask reproduce cifar10 --scale small --seeds 0"));
         assert_eq!(names(&composed(&[])).len(), 13, "two seeds share a teacher");
+    }
+
+    #[test]
+    fn evaluations_are_cut_into_blocks_and_merged() {
+        let grid = composed(&["--only", "sat", "--seeds", "0", "--shards", "2"]);
+        let merged = "resnet18-sat-s0-best-pgd";
+        let [first, second] = [1, 2].map(|i| format!("{merged}-part{i}of2"));
+        assert_eq!(names(&grid), ["resnet18-sat-s0", &first, &second, merged]);
+        let cells = grid["cell"].as_array().unwrap();
+        assert_eq!(cells[2]["shard"].as_str(), Some("2/2"));
+        assert!(cells[2].get("row").is_none() && cells[3].get("row").is_some());
+        assert_eq!(cells[3]["parts"].as_array().unwrap().len(), 2);
     }
 
     #[test]

@@ -12,18 +12,32 @@ use candle_core::Tensor;
 use rslad_attacks::Evaluation;
 use rslad_attacks::checks::{self, Check, Outcome};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub(super) fn run(args: &MergeArgs) -> Result<()> {
-    let mut parts = args.dirs.iter().map(|dir| Part::read(dir)).collect::<Result<Vec<_>>>()?;
-    check(&parts)?;
-    parts.sort_by_key(|part| part.result.shard.map(|shard| shard.index));
+    let parts = read(&args.dirs)?;
     let out = Output::open(&args.out)?;
     let _lock = out.lock()?;
     let finished = assemble(&parts)?;
     super::report(finished.result())?;
     finished.write(out.path())?;
     Ok(say::result(out.file("result.json").display())?)
+}
+
+/// The evaluation whose parts are in these directories.
+///
+/// # Errors
+/// When one is missing, is there twice, or is of another evaluation: names the directory.
+pub(crate) fn whole(dirs: &[PathBuf]) -> Result<Finished> {
+    assemble(&read(dirs)?)
+}
+
+/// The parts in their order.
+fn read(dirs: &[PathBuf]) -> Result<Vec<Part>> {
+    let mut parts = dirs.iter().map(|dir| Part::read(dir)).collect::<Result<Vec<_>>>()?;
+    check(&parts)?;
+    parts.sort_by_key(|part| part.result.shard.map(|shard| shard.index));
+    Ok(parts)
 }
 
 /// They are all shards of one evaluation, each of them once.

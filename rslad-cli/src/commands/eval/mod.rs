@@ -1,7 +1,7 @@
 //! `rslad eval`: one evaluation, its parts put together, two of them compared.
 
 mod diff;
-mod merge;
+pub(crate) mod merge;
 mod sweep;
 
 use crate::args::{EvalAction, EvalArgs, EvalCommand};

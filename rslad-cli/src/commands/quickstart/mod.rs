@@ -19,6 +19,7 @@ use crate::{interrupt, logging, report, say};
 use anyhow::{Context, Result};
 use rslad_attacks::Linf;
 use rslad_data::{Dataset, Split};
+use rslad_distill::ranks::Alone;
 use rslad_distill::{Outcome, Recipe};
 use rslad_models::{Network, durable};
 use serde::Serialize;
@@ -156,7 +157,7 @@ impl Demo<'_> {
         let dir = self.args.out.join(student.name);
         let clock = Instant::now();
         let mut progress = TrainingProgress::new(self.show, "training", Detail::Brief);
-        let (outcome, _) = train::follow(recipe, loaded, &dir, &mut progress, &self.stop)?;
+        let (outcome, _) = train::follow(recipe, loaded, &dir, &mut progress, &self.stop, &Alone)?;
         drop(progress);
         let anew = outcome != Outcome::AlreadyFinished;
         self.worked |= anew;
