@@ -11,7 +11,6 @@ mod official;
 #[cfg(feature = "parquet")]
 mod parquet;
 mod part;
-mod pickle;
 mod python;
 mod route;
 

@@ -14,7 +14,7 @@ mod bytes;
 mod fault;
 mod kind;
 mod names;
-mod pickle;
+pub mod pickle;
 pub mod seal;
 pub mod torch;
 

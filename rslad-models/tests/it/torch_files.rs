@@ -5,6 +5,7 @@ use crate::common::{Goldens, relative_error, values};
 use candle_core::{DType, Tensor};
 use rslad_models::checkpoint::{Fault, Format, Remark, StateDict, torch};
 use rslad_models::{ArchSpec, Classifier, Network};
+use std::io::{Cursor, Read, Write};
 
 fn bytes(file: &str) -> Vec<u8> {
     std::fs::read(crate::common::path(&format!("torch/{file}"))).unwrap()
@@ -46,6 +47,41 @@ fn a_plain_state_dict_gives_pytorchs_logits_in_each_format() {
         assert_eq!((&state.norm, state.remarks.len()), (&None, 0), "{file}: {:?}", state.remarks);
         assert_eq!(values(&state.tensors["bn1.num_batches_tracked"]), [3.0], "{file}");
     }
+}
+
+/// PyTorch on a big-endian machine writes storages as they lie in memory, and says so in `byteorder`.
+#[test]
+fn a_zip_of_a_big_endian_machine_holds_the_same_tensors() {
+    let little = bytes("plain.pt");
+    let mut archive = zip::ZipArchive::new(Cursor::new(&little[..])).unwrap();
+    let turned = |order: &[u8], archive: &mut zip::ZipArchive<Cursor<&[u8]>>| {
+        let mut writer = zip::ZipWriter::new(Cursor::new(Vec::new()));
+        let stored =
+            zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+        for index in 0..archive.len() {
+            let mut entry = archive.by_index(index).unwrap();
+            let name = entry.name().unwrap().to_string();
+            let mut data = Vec::new();
+            entry.read_to_end(&mut data).unwrap();
+            if name.contains("/data/") {
+                let size = if data == 3u64.to_le_bytes() { 8 } else { 4 }; // the counters are at 3; the rest is f32
+                data.chunks_exact_mut(size).for_each(<[u8]>::reverse);
+            } else if name.ends_with("/byteorder") {
+                data = order.to_vec();
+            }
+            writer.start_file(name, stored).unwrap();
+            writer.write_all(&data).unwrap();
+        }
+        writer.finish().unwrap().into_inner()
+    };
+    let big = torch::read(&turned(b"big", &mut archive)).unwrap();
+    let plain = read("plain.pt");
+    assert_eq!(big.tensors.len(), plain.tensors.len());
+    for (name, tensor) in &plain.tensors {
+        assert_eq!(values(tensor), values(&big.tensors[name]), "{name}");
+    }
+    let fault = torch::read(&turned(b"middle", &mut archive)).unwrap_err();
+    assert_eq!(fault, Fault::Damaged("`byteorder` is neither little nor big".into()));
 }
 
 #[test]

@@ -1,19 +1,17 @@
-//! A machine for the part of Python's pickle language that state dicts are written in.
+//! A machine for the part of Python's pickle language that state dicts and arrays are written in.
 //!
 //! A pickle is a program for a small stack machine, and Python's runs whatever function the program names.
-//! This one calls nothing: a name that is not on a short list ends the reading, and what the list
-//! holds becomes data. What a program can cost is bounded before it runs: operations, nesting, the
+//! This one calls nothing: a name that is not on a short list (a [`Vocabulary`]) ends the reading, and what
+//! the list holds becomes data. What a program can cost is bounded before it runs: operations, nesting, the
 //! length of a string; values refer to each other by place and text stays where it is in the file, so memory
 //! grows by a few bytes an operation.
 //!
 //! Source: the comments of CPython's `Lib/pickletools.py`. Protocols 2 to 5 are read, which is what
 //! `torch.save` has ever written by default.
 
-mod globals;
 mod value;
 
-pub(crate) use globals::Global;
-pub(crate) use value::{Id, Pickle, Value};
+pub use value::{Id, Pickle, Value};
 
 use super::bytes::Bytes;
 use super::fault::Fault;
@@ -21,13 +19,40 @@ use super::fault::Fault;
 /// A state dict of the largest published network takes 30,000 operations, with its optimizer 100,000.
 const MOST_OPERATIONS: usize = 1_000_000;
 const MOST_NESTING: u8 = 64;
-const LONGEST_STRING: usize = 1 << 20;
 
-/// Runs the pickle that `bytes` begin with; also says how many bytes it takes.
+/// The names that pickles of one kind may refer to. Each becomes a mark that the reader of the kind gives a
+/// meaning; none is ever called.
+pub trait Vocabulary: Copy + std::fmt::Debug {
+    /// The longest string: not what it costs, since strings stay where they are in the file, but what is plausible.
+    const LONGEST_STRING: usize;
+
+    /// The name, if it is on the list.
+    fn find(module: &str, name: &str) -> Option<Self>;
+
+    /// What calling it makes.
+    ///
+    /// # Errors
+    /// When nothing that the reader understands would come of it.
+    fn called(self) -> Result<Made, Fault>;
+}
+
+/// What a called name makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Made {
+    /// A [`Value::Call`], kept for the reader.
+    Call,
+    /// A dictionary.
+    Mapping,
+    /// Something that is passed over.
+    Nothing,
+}
+
+/// Runs the pickle that `bytes` begin with; also says how many bytes it takes. `what` names them where they
+/// end too early.
 ///
 /// # Errors
 /// When it is damaged, names what is not on the list, or exceeds a limit.
-pub(crate) fn read<'a>(bytes: &'a [u8], what: &'static str) -> Result<(Pickle<'a>, usize), Fault> {
+pub fn read<'a, V: Vocabulary>(bytes: &'a [u8], what: &'static str) -> Result<(Pickle<'a, V>, usize), Fault> {
     let mut machine = Machine {
         bytes: Bytes::new(bytes, what),
         values: Vec::new(),
@@ -48,9 +73,9 @@ pub(crate) fn read<'a>(bytes: &'a [u8], what: &'static str) -> Result<(Pickle<'a
     }
 }
 
-struct Machine<'a> {
+struct Machine<'a, V> {
     bytes: Bytes<'a>,
-    values: Vec<Value<'a>>,
+    values: Vec<Value<'a, V>>,
     depths: Vec<u8>, // of each value: how deeply it nests
     stack: Vec<Id>,
     marks: Vec<usize>, // heights of the stack
@@ -58,7 +83,7 @@ struct Machine<'a> {
     spent: usize, // operations, and copies that one operation makes of what others made
 }
 
-impl<'a> Machine<'a> {
+impl<'a, V: Vocabulary> Machine<'a, V> {
     fn spend(&mut self, n: usize) -> Result<(), Fault> {
         self.spent += n;
         if self.spent <= MOST_OPERATIONS {
@@ -76,7 +101,7 @@ impl<'a> Machine<'a> {
             b'1' => self.since_mark().map(drop),
             b'2' => self.last().map(|id| self.stack.push(id)),
             b'N' => self.push(Value::None),
-            0x88 | 0x89 => self.push(Value::Bool),
+            0x88 | 0x89 => self.push(Value::Bool(operation == 0x88)),
             b'K' | b'M' | b'J' | 0x8a | 0x8b => self.integer(operation),
             b'G' => self.bytes.take(8).and_then(|_| self.push(Value::Float)),
             b'X' | b'T' | b'B' | b'U' | b'C' | 0x8c | 0x8d | 0x8e => self.string(operation),
@@ -143,7 +168,7 @@ impl<'a> Machine<'a> {
                     .into(),
             )),
             b'i' | b'o' | 0x82..=0x84 => {
-                Err(Fault::Unsupported("holds an object of a class, expected a state dict of tensors".into()))
+                Err(Fault::Unsupported("holds an object of a class, expected tensors or arrays".into()))
             }
             _ => Err(Fault::damaged(format!(
                 "0x{operation:02x} at byte {} of its pickle is not an operation",
@@ -186,21 +211,21 @@ impl<'a> Machine<'a> {
             0x8d | 0x8e => self.bytes.count()?,
             _ => self.bytes.u32()? as usize,
         };
-        if length > LONGEST_STRING {
-            return Err(Fault::limit(format!("a string of {length} bytes"), LONGEST_STRING));
+        if length > V::LONGEST_STRING {
+            return Err(Fault::limit(format!("a string of {length} bytes"), V::LONGEST_STRING));
         }
         let bytes = self.bytes.take(length)?;
         let is_bytes = matches!(operation, b'B' | b'C' | 0x8e);
         match std::str::from_utf8(bytes) {
             Ok(text) if !is_bytes => self.push(Value::Str(text)),
-            _ => self.push(Value::Opaque), // bytes, or a Python 2 string of them
+            _ => self.push(Value::Bytes(bytes)), // or a Python 2 string of them
         }
     }
 
     fn global(&mut self, module: &[u8], name: &[u8]) -> Result<(), Fault> {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let (module, name) = (text(module), text(name));
-        match globals::find(&module, &name) {
+        match V::find(&module, &name) {
             Some(global) => self.push(Value::Global(global)),
             None => Err(Fault::Refused(format!("{module}.{name}").escape_debug().take(200).collect())),
         }
@@ -213,15 +238,10 @@ impl<'a> Machine<'a> {
             let noun = self.values[function.0 as usize].noun();
             return Err(Fault::damaged(format!("it calls {noun}")));
         };
-        match function {
-            Global::RebuildTensor | Global::RebuildParameter => {
-                self.push_container(Value::Call { function, args })
-            }
-            Global::Mapping => self.mapping(args),
-            Global::Inert(_) => self.push(Value::Opaque),
-            Global::Storage(_) => Err(Fault::Unsupported(
-                "holds a storage by value, expected tensors of storages beside it".into(),
-            )),
+        match function.called()? {
+            Made::Call => self.push_container(Value::Call { function, args, state: None }),
+            Made::Mapping => self.mapping(args),
+            Made::Nothing => self.push(Value::Opaque),
         }
     }
 
@@ -245,13 +265,16 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// Attributes of an object: only those of `OrderedDict` and of what is passed over occur, and mean nothing.
+    /// Attributes of an object. Those of dictionaries and of what is passed over mean nothing.
     fn build(&mut self) -> Result<(), Fault> {
-        self.pop()?;
+        let state = self.pop()?;
         let target = self.last()?;
-        match &self.values[target.0 as usize] {
+        match &mut self.values[target.0 as usize] {
             Value::Dict(_) | Value::Opaque => Ok(()),
-            Value::Call { .. } => Ok(()), // attributes that somebody hung on a tensor
+            Value::Call { state: of_call, .. } => {
+                *of_call = Some(state);
+                self.deepen(target, &[state])
+            }
             other => Err(Fault::damaged(format!("it sets attributes of {}", other.noun()))),
         }
     }
@@ -303,12 +326,12 @@ impl<'a> Machine<'a> {
         }
     }
 
-    fn push(&mut self, value: Value<'a>) -> Result<(), Fault> {
+    fn push(&mut self, value: Value<'a, V>) -> Result<(), Fault> {
         self.push_at(value, 0)
     }
 
     /// A value that holds others.
-    fn push_container(&mut self, value: Value<'a>) -> Result<(), Fault> {
+    fn push_container(&mut self, value: Value<'a, V>) -> Result<(), Fault> {
         let depth = match &value {
             Value::Tuple(items) => self.depth_over(items),
             Value::List(items) => self.depth_over(items),
@@ -318,7 +341,7 @@ impl<'a> Machine<'a> {
         self.push_at(value, depth)
     }
 
-    fn push_at(&mut self, value: Value<'a>, depth: u8) -> Result<(), Fault> {
+    fn push_at(&mut self, value: Value<'a, V>, depth: u8) -> Result<(), Fault> {
         check_depth(depth)?;
         self.stack.push(Id(self.values.len() as u32)); // fewer than MOST_OPERATIONS
         self.values.push(value);

@@ -6,10 +6,10 @@
 
 use super::element::ByteOrder;
 use super::view::Storage;
-use super::{Element, MOST_TENSORS, Source, StorageId};
+use super::{Element, MOST_TENSORS, Pickle, Source, StorageId};
 use crate::checkpoint::bytes::Bytes;
 use crate::checkpoint::fault::Fault;
-use crate::checkpoint::pickle::{self, Id, Pickle, Value};
+use crate::checkpoint::pickle::{self, Id, Value};
 use std::collections::HashMap;
 
 const PROTOCOL: i64 = 1001;

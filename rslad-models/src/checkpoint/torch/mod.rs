@@ -5,18 +5,22 @@
 //! holds, and only then read it. Nothing is executed, and nothing is allocated that the file does not hold.
 
 mod element;
+mod globals;
 mod legacy;
 mod tar;
 mod view;
 mod zip;
 
-pub(crate) use element::Element;
+use element::Element;
+use globals::Global;
 
 use super::fault::Fault;
 use super::kind::{self, Format};
 use super::names::{self, Remark, StateDict};
-use super::pickle::{Global, Id, Pickle, Value};
+use super::pickle::{self, Id, Value};
 use view::{Storage, View};
+
+type Pickle<'a> = pickle::Pickle<'a, Global>;
 
 /// No network here has nearly as many tensors.
 const MOST_TENSORS: usize = 10_000;
@@ -169,7 +173,7 @@ fn view<'a>(source: &mut impl Source<'a>, mut id: Id) -> Result<Option<View<'a>>
     for _ in 0..2 {
         match *source.pickle().value(id) {
             Value::Persistent(reference) => return source.tensor(reference),
-            Value::Call { function: Global::RebuildParameter, args } => {
+            Value::Call { function: Global::RebuildParameter, args, .. } => {
                 id = *source.pickle().items(args).and_then(|args| args.first()).ok_or_else(wrong)?;
             }
             Value::Call { args, .. } => {

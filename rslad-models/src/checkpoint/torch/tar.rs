@@ -6,10 +6,10 @@
 
 use super::element::ByteOrder;
 use super::view::{Storage, View};
-use super::{MOST_TENSORS, Source};
+use super::{Global, MOST_TENSORS, Pickle, Source};
 use crate::checkpoint::bytes::Bytes;
 use crate::checkpoint::fault::Fault;
-use crate::checkpoint::pickle::{self, Global, Id, Pickle, Value};
+use crate::checkpoint::pickle::{self, Id, Value};
 use std::collections::HashMap;
 use std::io::Cursor;
 use tar::EntryType;

@@ -4,9 +4,9 @@
 
 use super::element::ByteOrder;
 use super::view::Storage;
-use super::{Source, StorageId};
+use super::{Pickle, Source, StorageId};
 use crate::checkpoint::fault::Fault;
-use crate::checkpoint::pickle::{self, Id, Pickle};
+use crate::checkpoint::pickle::{self, Id};
 use std::collections::HashMap;
 use std::io::{Cursor, Read};
 use zip::{CompressionMethod, ZipArchive, result::ZipError};

@@ -1,11 +1,12 @@
-//! The names that a pickled state dict may refer to. Each becomes a mark that our own code gives a
-//! meaning; none is ever called.
+//! The names that a pickled state dict may refer to.
 
-use crate::checkpoint::torch::Element;
+use super::Element;
+use crate::checkpoint::fault::Fault;
+use crate::checkpoint::pickle::{Made, Vocabulary};
 
 /// A name on the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Global {
+pub(super) enum Global {
     /// `torch._utils._rebuild_tensor` and `_rebuild_tensor_v2`: (storage, offset, size, stride, ..).
     RebuildTensor,
     /// `torch._utils._rebuild_parameter`: (tensor, ..).
@@ -18,20 +19,34 @@ pub(crate) enum Global {
     Inert(&'static str),
 }
 
-/// The name, if it is on the list.
-pub(super) fn find(module: &str, name: &str) -> Option<Global> {
-    match (module, name) {
-        ("torch._utils", "_rebuild_tensor" | "_rebuild_tensor_v2") => Some(Global::RebuildTensor),
-        ("torch._utils", "_rebuild_parameter") => Some(Global::RebuildParameter),
-        ("torch" | "torch.storage" | "torch.cuda", storage) if storage.ends_with("Storage") => {
-            element(storage).map(Global::Storage)
+impl Vocabulary for Global {
+    const LONGEST_STRING: usize = 1 << 20;
+
+    fn find(module: &str, name: &str) -> Option<Self> {
+        match (module, name) {
+            ("torch._utils", "_rebuild_tensor" | "_rebuild_tensor_v2") => Some(Global::RebuildTensor),
+            ("torch._utils", "_rebuild_parameter") => Some(Global::RebuildParameter),
+            ("torch" | "torch.storage" | "torch.cuda", storage) if storage.ends_with("Storage") => {
+                element(storage).map(Global::Storage)
+            }
+            ("collections", "OrderedDict" | "defaultdict" | "Counter") => Some(Global::Mapping),
+            ("builtins" | "__builtin__", "dict") => Some(Global::Mapping),
+            _ => INERT
+                .iter()
+                .find(|(m, names)| *m == module && names.contains(&name))
+                .map(|(m, _)| Global::Inert(m)),
         }
-        ("collections", "OrderedDict" | "defaultdict" | "Counter") => Some(Global::Mapping),
-        ("builtins" | "__builtin__", "dict") => Some(Global::Mapping),
-        _ => INERT
-            .iter()
-            .find(|(m, names)| *m == module && names.contains(&name))
-            .map(|(m, _)| Global::Inert(m)),
+    }
+
+    fn called(self) -> Result<Made, Fault> {
+        match self {
+            Self::RebuildTensor | Self::RebuildParameter => Ok(Made::Call),
+            Self::Mapping => Ok(Made::Mapping),
+            Self::Inert(_) => Ok(Made::Nothing),
+            Self::Storage(_) => Err(Fault::Unsupported(
+                "holds a storage by value, expected tensors of storages beside it".into(),
+            )),
+        }
     }
 }
 
