@@ -33,6 +33,8 @@
 pub mod augment;
 pub mod batch;
 pub mod cache;
+#[cfg(feature = "candle-datasets")]
+pub mod candle_datasets;
 pub mod cifar;
 pub mod dataset;
 pub mod digits;
@@ -47,6 +49,8 @@ pub mod folder;
 mod hash;
 mod idx;
 pub mod loader;
+#[cfg(feature = "parquet")]
+mod parquet;
 #[cfg(feature = "pictures")]
 mod picture;
 pub mod pixels;

@@ -22,6 +22,7 @@ const HELP: &str = "\
 usage: cargo xtask COMMAND
 
   ci             every check of the gate, from the cheapest to the dearest
+  ci --full      and those of features that the binary leaves out
   reproduce      a table of the paper: `cargo xtask reproduce cifar100`; without a table, how
   cluster test   grids and training on Slurm, GNU parallel and Open MPI, where they are installed
   tidy           the invariants a script can check: arrows, pins, unsafe, links, file sizes
@@ -44,7 +45,8 @@ fn main() -> ExitCode {
         };
     }
     let done = match args.as_slice() {
-        ["ci"] => root().and_then(|root| ci::run(&root)),
+        ["ci"] => root().and_then(|root| ci::run(&root, ci::Extent::Usual)),
+        ["ci", "--full"] => root().and_then(|root| ci::run(&root, ci::Extent::Full)),
         ["tidy"] => root().and_then(|root| tidy::run(&root)),
         ["recipes"] => root().and_then(|root| recipes::write(&root)),
         ["tidy", "--tests"] => root().and_then(|root| tidy::test_count::run(&root)),

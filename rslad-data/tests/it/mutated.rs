@@ -8,6 +8,7 @@ use flate2::write::GzEncoder;
 use rslad_data::{Split, open};
 use std::fs;
 use std::io::{Read, Write};
+use std::path::Path;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -129,5 +130,36 @@ fn a_mutated_file_is_an_error_or_a_data_set() {
         ];
         let whole: usize = forms.iter().enumerate().map(|(i, form)| check(set, form, i as u64)).sum();
         assert!(whole > 0, "no mutation left a file readable: they do not reach far");
+    }
+}
+
+/// What the fuzzers found worth keeping, opened as their targets open it: a panic here is one they would find.
+#[test]
+fn the_corpus_of_the_fuzzers_is_read() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
+    let targets: &[&str] = match cfg!(feature = "parquet") {
+        true => &["cifar_records", "cifar_archive", "cifar_parquet"],
+        false => &["cifar_records", "cifar_archive"],
+    };
+    for target in targets {
+        let mut whole = 0;
+        for file in fs::read_dir(corpus.join(target)).unwrap() {
+            let input = fs::read(file.unwrap().path()).unwrap();
+            let Some((&choice, bytes)) = input.split_first() else { continue };
+            let (set, even) = (["cifar10", "cifar100"][usize::from(choice & 1)], choice & 1 == 0);
+            let (name, bytes) = match *target {
+                "cifar_parquet" => ("test-00000-of-00001.parquet", bytes.to_vec()),
+                "cifar_archive" if choice & 2 == 0 => ("archive.tar.gz", bytes.to_vec()),
+                "cifar_archive" => ("archive.tar.gz", packed(bytes)),
+                _ if choice & 2 == 0 => (if even { "test_batch.bin" } else { "test.bin" }, bytes.to_vec()),
+                _ => (if even { "test_batch" } else { "test" }, bytes.to_vec()),
+            };
+            let dir = TempDir::new().unwrap();
+            let place = dir.path().join(name);
+            fs::write(&place, bytes).unwrap();
+            let place = if *target == "cifar_records" { dir.path() } else { &place };
+            whole += usize::from(open(&format!("{set}:{}", place.display()), Split::Test).is_ok());
+        }
+        assert!(whole > 0, "{target}: the corpus never reaches the end of the reader");
     }
 }
