@@ -35,7 +35,9 @@ pub(crate) struct Teacher {
     pub(crate) network: Network,
     pub(crate) provenance: Provenance,
     pub(crate) sha256: String,
-    /// What must be known about its file.
+    /// The normalization that the recipe gives it in place of its own.
+    norm: Option<String>,
+    /// What must be known about its file, and of how it is run.
     pub(crate) remarks: Vec<String>,
 }
 
@@ -106,8 +108,11 @@ pub(crate) fn load_with(recipe: &Recipe, teachers: &[Option<PathBuf>; 2]) -> Res
     };
     let train = extra.after(&train)?; // nothing of it is held out: it has no labels to select by
     let read = |config: &Option<TeacherConfig>, place: &Option<PathBuf>, key: &str| {
-        let file = |config: &TeacherConfig| place.clone().unwrap_or_else(|| PathBuf::from(&config.file));
-        config.as_ref().map(|config| teacher(&file(config), key, &selection)).transpose()
+        let Some(mut config) = config.clone() else { return Ok(None) };
+        if let Some(place) = place {
+            config.file = place.display().to_string();
+        }
+        teacher(&config, key, &selection).map(Some)
     };
     let first = read(&recipe.teacher, &teachers[0], "teacher")?;
     let second = read(&recipe.second_teacher, &teachers[1], "second_teacher")?;
@@ -134,7 +139,10 @@ impl Loaded {
         }
         let Some(teacher) = &self.teacher else { return Ok(()) };
         let source = Source {
-            teacher_sha256: teacher.sha256.clone(),
+            teacher: match &teacher.norm {
+                None => teacher.sha256.clone(),
+                Some(norm) => format!("{} under {norm}", teacher.sha256),
+            },
             data_sha256: self.data_sha256.clone(),
             images: self.images,
             augment: recipe.data.augment,
@@ -174,23 +182,34 @@ pub(crate) fn model(file: &Path) -> Result<(Network, String)> {
     Ok((network, sha256))
 }
 
-/// The teacher of a file, for `key` of a recipe; it must fit the data.
-fn teacher(file: &Path, key: &str, data: &Dataset) -> Result<Teacher> {
-    let teacher = teacher_of(file, key)?;
-    check_fit(&teacher.network, data).with_context(|| format!("`{key}.file` is {}", file.display()))?;
+/// The teacher that a recipe names under `key`; it must fit the data.
+fn teacher(config: &TeacherConfig, key: &str, data: &Dataset) -> Result<Teacher> {
+    let teacher = any_teacher(config, key)?;
+    check_fit(&teacher.network, data).with_context(|| format!("`{key}.file` is {}", config.file))?;
     Ok(teacher)
 }
 
-/// The teacher that a recipe names under `key`.
+/// The teacher that a recipe names under `key`, whatever the data.
 pub(crate) fn any_teacher(config: &TeacherConfig, key: &str) -> Result<Teacher> {
-    teacher_of(Path::new(&config.file), key)
+    let opened = open_model(Path::new(&config.file))
+        .with_context(|| format!("`{key}.file`, a file or a teacher by name ({})", teacher_names()))?;
+    let Opened { mut network, provenance, sha256, mut remarks } = opened;
+    if let Some(norm) = &config.norm {
+        let own = network.arch().options.get("norm").map(ToString::to_string).unwrap_or_default();
+        network = under(&network, norm).with_context(|| format!("`{key}.norm`"))?;
+        remarks.push(format!(
+            "runs under the normalization {norm}, not under its own ({own}), as the recipe says"
+        ));
+    }
+    Ok(Teacher { network, provenance, sha256, norm: config.norm.clone(), remarks })
 }
 
-fn teacher_of(file: &Path, key: &str) -> Result<Teacher> {
-    let opened = open_model(file)
-        .with_context(|| format!("`{key}.file`, a file or a teacher by name ({})", teacher_names()))?;
-    let Opened { network, provenance, sha256, remarks } = opened;
-    Ok(Teacher { network, provenance, sha256, remarks })
+/// The same weights under another normalization.
+fn under(network: &Network, norm: &str) -> Result<Network> {
+    let mut arch = network.arch().clone();
+    arch.options.insert("norm".into(), norm.into());
+    let tensors = network.params().state_dict()?.into_iter().collect();
+    Ok(Network::with_state_dict(&arch, &tensors)?)
 }
 
 fn teacher_names() -> String {

@@ -24,8 +24,8 @@ use segment::{Record, Segment};
 /// What a teacher's answers depend on.
 #[derive(Clone, Debug)]
 pub struct Source {
-    /// The hash of the teacher's file.
-    pub teacher_sha256: String,
+    /// The teacher: the hash of its file, and its normalization where that is not the file's.
+    pub teacher: String,
     /// The hash of the training split, of which a run may hold a part out.
     pub data_sha256: String,
     /// How many images that split has; their ids are below this.
@@ -184,9 +184,9 @@ impl SoftLabels {
 impl Source {
     /// Everything that an answer depends on, in words: its hash is the address.
     fn about(&self) -> Result<String> {
-        let Self { teacher_sha256, data_sha256, images, augment, classes } = self;
+        let Self { teacher, data_sha256, images, augment, classes } = self;
         Ok(format!(
-            "soft labels, format {}\nteacher {teacher_sha256}\ndata {data_sha256}, {images} images\n\
+            "soft labels, format {}\nteacher {teacher}\ndata {data_sha256}, {images} images\n\
              views: crop {}, flip {:?}\nclasses {classes}\ncomputed by rslad {} on {:?}\n",
             segment::FORMAT,
             augment.crop,

@@ -17,11 +17,12 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<()> {
     let mut dump = Dump::read(&args.dump)?;
     for teacher in &args.teacher {
         let (slot, file) = slot(teacher)?;
-        let config = TeacherConfig { file: file.into() };
-        match slot {
-            "teacher" => dump.recipe.teacher = Some(config),
-            _ => dump.recipe.second_teacher = Some(config),
-        }
+        let known = match slot {
+            "teacher" => &mut dump.recipe.teacher,
+            _ => &mut dump.recipe.second_teacher,
+        };
+        let norm = known.as_ref().and_then(|config| config.norm.clone());
+        *known = Some(TeacherConfig { file: file.into(), norm });
     }
     let [first, second] =
         [("teacher", &dump.recipe.teacher), ("second_teacher", &dump.recipe.second_teacher)]

@@ -87,7 +87,7 @@ fn flags_of_train() {
 
 #[test]
 fn keys_of_a_recipe() {
-    let cases: [(&str, i32, &[&str]); 36] = [
+    let cases: [(&str, i32, &[&str]); 37] = [
         ("optim.lr=fast", 2, &["`optim.lr` is \"fast\"", "expected a number, such as 0.1"]),
         ("optim.lr=-1", 2, &["`optim.lr` is -1, expected above 0"]),
         ("optim.lr=nan", 2, &["`optim.lr` is NaN"]),
@@ -124,6 +124,7 @@ fn keys_of_a_recipe() {
         ("select.suite=nope", 2, &["`select.suite`", "unknown suite `nope`", "quick"]),
         ("select.every=0", 2, &["`select.every` is 0", "1 or more"]),
         ("teacher.file=nowhere", 4, &["nowhere: no such file", "digits-teacher"]),
+        ("teacher.norm=0.5/0", 2, &["`teacher.norm`", "standard deviations must be above 0"]),
     ];
     let place = Place::new();
     for (set, code, parts) in cases {

@@ -99,6 +99,23 @@ fn a_teacher_of_other_data_is_a_warning() {
 }
 
 #[test]
+fn a_teacher_runs_under_the_normalization_that_the_recipe_says() {
+    let place = Place::new();
+    let run = |dir: &str, norm: &str| {
+        let norm = format!("teacher.norm={norm}");
+        let more = ["--set", "schedule.epochs=1", "--soft-labels", "kept", "--quiet", "--set", &norm];
+        place.train(dir, &more).ok().err
+    };
+    let told = "the teacher: runs under the normalization 0.5/0.25, not under its own (\"none\"), as the recipe says";
+    let said = run("other", "0.5/0.25");
+    assert!(said.contains(told), "{said}");
+    run("own", "none");
+    let student = |dir: &str| std::fs::read(place.at(dir).join("last.safetensors")).unwrap();
+    assert_ne!(student("other"), student("own"), "its answers are others");
+    assert_eq!(std::fs::read_dir(place.at("kept")).unwrap().count(), 2, "and are kept apart");
+}
+
+#[test]
 fn quiet_prints_the_result_only() {
     let did = Place::new().train("run", &["--set", "schedule.epochs=1", "-q"]).ok();
     assert_eq!((did.out.as_str(), did.err.as_str()), ("run/last.safetensors\n", ""));

@@ -109,6 +109,10 @@ pub struct ExtraConfig {
 pub struct TeacherConfig {
     /// A checkpoint, or the name of a known teacher.
     pub file: String,
+    /// The normalization that it runs under in place of its own, as in an architecture's option `norm`: the
+    /// released RSLAD code runs a teacher under statistics that it was not trained with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub norm: Option<String>,
 }
 
 /// `[optim]` of a recipe: SGD.

@@ -14,7 +14,7 @@ const PLENTY: u64 = 1 << 30;
 
 fn source(teacher: &str) -> Source {
     Source {
-        teacher_sha256: teacher.into(),
+        teacher: teacher.into(),
         data_sha256: "digits".into(),
         images: 1437,
         augment: AUGMENT,
