@@ -1,12 +1,14 @@
 //! APGD: projected gradient ascent whose step size adapts, after Croce and Hein.
 //!
-//! This is what the registered `apgd_ce`, `apgd_dlr` and `apgd_t` share. The released code is followed to
-//! the letter, its quirks included; each is named where it stands. Released: fra31/auto-attack a392200.
+//! This is what the registered `apgd_ce`, `apgd_dlr`, `apgd_margin` and `apgd_t` share. The released code is followed
+//! to the letter, its quirks included; each is named where it stands. Released: fra31/auto-attack a392200.
 
 use crate::aim::{Aim, Loss, holds, ranked};
-use crate::error::Result;
-use crate::walk::{Answer, Ask, Draw, Leave, Next, Site, Tape, Walk};
+use crate::error::{Error, Result};
+use crate::walk::{Answer, Ask, Draw, Leave, Next, Site, Slope, Tape, Walk};
 use rslad_models::randomness::Purpose;
+use serde::{Deserialize, Serialize};
+use std::num::NonZeroUsize;
 
 /// The share of an ascent's step that the new gradient decides; the rest is momentum.
 const NEW_SHARE: f32 = 0.75;
@@ -14,6 +16,38 @@ const NEW_SHARE: f32 = 0.75;
 const FIRST_STEP: f64 = 2.0;
 /// The first window between checkpoints, by how much it shrinks and where it ends, in iterations of 100.
 const WINDOW: [f64; 3] = [0.22, 0.03, 0.06];
+
+/// How an ascent with an adaptive step size runs, whatever it ascends.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdaptiveAscent {
+    /// The number of iterations.
+    pub iterations: NonZeroUsize,
+    /// How many random starts (for each target, where there are targets), while an example stands.
+    pub restarts: NonZeroUsize,
+    /// The share of iterations between two checkpoints that must raise the loss.
+    pub rho: f64,
+    /// How many gradients are averaged at a point (expectation over transformation): 1 but for
+    /// randomized classifiers.
+    pub eot: NonZeroUsize,
+}
+
+/// As the released code sets them.
+pub(crate) const USUAL: &str = "iterations = 100\nrestarts = 1\nrho = 0.75\neot = 1";
+
+impl AdaptiveAscent {
+    pub(crate) fn walk(&self, purpose: Purpose, loss: Rise, leave: Leave) -> Apgd {
+        Apgd {
+            purpose,
+            loss,
+            iterations: self.iterations.get(),
+            restarts: self.restarts.get(),
+            rho: self.rho,
+            eot: self.eot.get(),
+            leave,
+        }
+    }
+}
 
 /// An ascent on every example: once for each target and restart until one of them succeeds.
 #[derive(Clone, Debug)]
@@ -239,15 +273,21 @@ impl Walk for Apgd {
             Rise::Untargeted(loss) => *loss,
             Rise::Targeted(_) => Loss::DlrTargeted(here.targets[here.run / self.restarts] as u32),
         };
-        Ask::Gradient(&here.x, Aim { y: site.y, loss })
+        Ask::Gradients(&here.x, vec![Aim { y: site.y, loss }])
     }
 
     fn hear(&self, site: &Site, here: &mut Here, answer: Answer) -> Result<Next> {
         if !here.asked {
             return self.choose_targets(site, here, &answer.logits);
         }
+        let [Slope { loss, dx }] = &answer.slopes[..] else {
+            return Err(Error::Search(format!(
+                "{} gradients, expected the one asked for",
+                answer.slopes.len()
+            )));
+        };
         let first = here.summed == 0;
-        here.sum.iter_mut().zip(&answer.dx).for_each(|(sum, dx)| *sum = if first { *dx } else { *sum + dx });
+        here.sum.iter_mut().zip(dx).for_each(|(sum, dx)| *sum = if first { *dx } else { *sum + dx });
         here.summed += 1;
         if here.summed < self.eot {
             return Ok(Next::Ask);
@@ -259,7 +299,7 @@ impl Walk for Apgd {
             here.fallen = true;
             here.x_fallen.copy_from_slice(&here.x);
         }
-        self.evaluate(here, answer.loss);
+        self.evaluate(here, *loss);
         if here.iteration < self.iterations {
             self.step(site, here);
             return Ok(Next::Ask);

@@ -10,6 +10,7 @@ use crate::ball::{Ball, Order};
 use crate::error::{Error, Result};
 use crate::linf::Linf;
 use crate::problem::Problem;
+use crate::walk::Leave;
 use candle_core::{DType, Tensor};
 use rslad_models::Classifier;
 use std::collections::{BTreeMap, HashMap};
@@ -24,6 +25,15 @@ pub trait Attack: Send + Sync {
     /// # Errors
     /// When the attack cannot start on the problem.
     fn begin(&self, problem: &Problem) -> Result<Box<dyn Search + '_>>;
+
+    /// As [`Attack::begin`], where fallen examples leave when this says: how tests and measurements compare the
+    /// two. It makes no difference to an attack whose rule lets none leave early.
+    ///
+    /// # Errors
+    /// As [`Attack::begin`].
+    fn search(&self, problem: &Problem, _leave: Leave) -> Result<Box<dyn Search + '_>> {
+        self.begin(problem)
+    }
 
     /// The search that [`Search::save`] wrote down; it goes on to the same bits.
     ///

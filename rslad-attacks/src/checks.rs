@@ -4,7 +4,7 @@
 //! A check warns; it never changes a number.
 
 use crate::aim::Loss;
-use crate::apgd::{Apgd, Rise};
+use crate::apgd::{AdaptiveAscent, Rise};
 use crate::attack::{Access, judge, perturb};
 use crate::attacks;
 use crate::ball::Ball;
@@ -18,6 +18,7 @@ use crate::walk::{Ask, Leave, Site, Walk};
 use candle_core::{DType, Tensor};
 use rslad_models::Classifier;
 use serde::{Deserialize, Serialize};
+use std::num::NonZeroUsize;
 
 /// What a check found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,21 +106,16 @@ fn outputs_are_logits(f: &dyn Classifier, examples: &Examples) -> Result<Check> 
     Ok(Check::new("the model's outputs are logits", !probabilities, seen.to_owned()))
 }
 
+const ONE: NonZeroUsize = NonZeroUsize::MIN;
+
 /// Where APGD on the ratio of logits starts, the gradient is not zero.
 fn gradients_are_alive(f: &dyn Classifier, problem: &Problem) -> Result<Check> {
-    let apgd = Apgd {
-        purpose: attacks::APGD_DLR_PURPOSE,
-        loss: Rise::Untargeted(Loss::Dlr),
-        iterations: 1,
-        restarts: 1,
-        rho: 0.0,
-        eot: 1,
-        leave: Leave::AtEnd,
-    };
+    let once = AdaptiveAscent { iterations: ONE, restarts: ONE, rho: 0.0, eot: ONE };
+    let apgd = once.walk(attacks::APGD_DLR_PURPOSE, Rise::Untargeted(Loss::Dlr), Leave::AtEnd);
     let mut points = Vec::new();
     for site in Site::all(problem)? {
         let here = apgd.start(&site)?;
-        if let Ask::Gradient(x, _) = apgd.ask(&site, &here) {
+        if let Ask::Gradients(x, _) = apgd.ask(&site, &here) {
             points.extend_from_slice(x);
         }
     }

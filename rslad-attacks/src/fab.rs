@@ -8,23 +8,44 @@ mod projection;
 
 use crate::aim::{Aim, Loss, holds, ranked};
 use crate::error::Result;
-use crate::walk::{Answer, Ask, Draw, Leave, Next, Site, Tape, Walk};
+use crate::walk::{Answer, Ask, Draw, Leave, Next, Site, Slope, Tape, Walk};
 use projection::{Plane, project};
 use rslad_models::randomness::Purpose;
+use serde::{Deserialize, Serialize};
+use std::num::NonZeroUsize;
+
+/// How a search along the decision boundary runs, whichever boundary it is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BoundarySearch {
+    /// The number of iterations.
+    pub iterations: NonZeroUsize,
+    /// How many starts (for each target, where there are targets): the image, then random ones.
+    pub restarts: NonZeroUsize,
+    /// The largest weight of the image's own projection in an iteration.
+    pub alpha_max: f64,
+    /// By how much a projection overshoots, 1 being not at all.
+    pub eta: f64,
+    /// What share of the way from the image a misclassified point keeps before the next iteration.
+    pub beta: f64,
+}
+
+impl BoundarySearch {
+    pub(crate) fn walk(&self, purpose: Purpose, boundary: Boundary, leave: Leave) -> FabWalk {
+        FabWalk { purpose, boundary, search: self.clone(), leave, reach: Reach::Ball }
+    }
+}
+
+/// How many classes' boundaries are asked about at once: one forward serves so many ways back, and all of their
+/// gradients are held until the answer is heard.
+const TOGETHER: usize = 16;
 
 /// A walk along the boundary for each target and restart, until one finds a point in the ball.
 #[derive(Clone, Debug)]
 pub(crate) struct FabWalk {
     pub(crate) purpose: Purpose,
     pub(crate) boundary: Boundary,
-    pub(crate) iterations: usize,
-    pub(crate) restarts: usize,
-    /// The largest weight of the image's own projection.
-    pub(crate) alpha_max: f64,
-    /// How far projections overshoot.
-    pub(crate) eta: f64,
-    /// How far a misclassified point stays from the image before the next projection.
-    pub(crate) beta: f64,
+    pub(crate) search: BoundarySearch,
     pub(crate) leave: Leave,
     pub(crate) reach: Reach,
 }
@@ -55,7 +76,9 @@ pub(crate) struct Here {
     n_targets: usize,
     stage: Stage,
     iteration: usize,
-    /// The class whose boundary is asked about.
+    /// How many classes the model has, once the clean image has told.
+    n_classes: usize,
+    /// The first class whose boundary is not known yet.
     class: usize,
     x: Vec<f32>,
     /// The nearest boundary so far: its distance, lead and gradient.
@@ -85,10 +108,10 @@ impl FabWalk {
 
     fn begin_run(&self, site: &Site, here: &mut Here) -> Result<()> {
         here.x.copy_from_slice(&site.x_nat);
-        let restart = (here.run % self.restarts) as u64;
+        let restart = (here.run % self.restarts()) as u64;
         if restart > 0 {
             // The released code bounds this start by the nearest point found in this run: none so far.
-            let target = here.run / self.restarts;
+            let target = here.run / self.restarts();
             let purpose = self.purpose.within(&target.to_string());
             let t = site.uniform(purpose, Draw { restart, step: 0 }, site.x_nat.len())?;
             let largest = t.iter().fold(0f32, |m, t| m.max(t.abs()));
@@ -99,40 +122,52 @@ impl FabWalk {
         here.iteration = 0;
         here.norm = f32::INFINITY;
         here.x_found.copy_from_slice(&site.x_nat);
-        self.begin_iteration(site, here);
+        self.begin_iteration(here);
         Ok(())
     }
 
-    fn begin_iteration(&self, site: &Site, here: &mut Here) {
+    fn begin_iteration(&self, here: &mut Here) {
         here.stage = Stage::Gradient;
         here.distance = f32::INFINITY;
         here.class = match &self.boundary {
-            Boundary::Nearest => usize::from(site.y == 0),
-            Boundary::Targeted(_) => here.targets[here.run / self.restarts] as usize,
+            Boundary::Nearest => 0,
+            Boundary::Targeted(_) => here.targets[here.run / self.restarts()] as usize,
         };
     }
 
     fn runs(&self, here: &Here) -> usize {
         match self.boundary {
-            Boundary::Nearest => self.restarts,
-            Boundary::Targeted(_) => self.restarts * here.n_targets,
+            Boundary::Nearest => self.restarts(),
+            Boundary::Targeted(_) => self.restarts() * here.n_targets,
         }
     }
 
-    /// Takes in the boundary to `here.class`; whether all that matter are known.
-    fn boundary(&self, site: &Site, here: &mut Here, answer: Answer) -> bool {
-        // Taken from the loss, which is the lead, to be that of the gradient to the bit.
-        let size: f64 = answer.dx.iter().map(|g| f64::from(g.abs())).sum();
-        let distance = (f64::from(answer.loss.abs()) / (1e-12 + size)) as f32;
-        if distance < here.distance || here.distance == f32::INFINITY {
-            (here.distance, here.lead) = (distance, answer.loss);
-            here.normal = answer.dx;
+    fn restarts(&self) -> usize {
+        self.search.restarts.get()
+    }
+
+    /// The classes whose boundaries are asked about.
+    fn faced(&self, site: &Site, here: &Here) -> Vec<usize> {
+        match self.boundary {
+            Boundary::Targeted(_) => vec![here.class],
+            Boundary::Nearest => {
+                let others = (here.class..here.n_classes).filter(|class| *class != site.y as usize);
+                others.take(TOGETHER).collect()
+            }
         }
-        if let Boundary::Targeted(_) = self.boundary {
-            return true;
+    }
+
+    /// Takes in the boundaries that were asked about; whether all that matter are known.
+    fn boundaries(&self, site: &Site, here: &mut Here, slopes: Vec<Slope>) -> bool {
+        here.class = self.faced(site, here).last().map_or(here.n_classes, |class| class + 1);
+        for Slope { loss: lead, dx } in slopes {
+            let size: f64 = dx.iter().map(|g| f64::from(g.abs())).sum();
+            let distance = (f64::from(lead.abs()) / (1e-12 + size)) as f32;
+            if distance < here.distance || here.distance == f32::INFINITY {
+                (here.distance, here.lead, here.normal) = (distance, lead, dx);
+            }
         }
-        here.class += 1 + usize::from(here.class + 1 == site.y as usize);
-        here.class >= answer.logits.len()
+        matches!(self.boundary, Boundary::Targeted(_)) || self.faced(site, here).is_empty()
     }
 
     /// The next point: between the projections of the point and of the image, a little beyond them.
@@ -143,8 +178,8 @@ impl FabWalk {
         let (here_to, image_to) = (project(&here.x, &plane), project(&site.x_nat, &plane));
         let length = |d: &[f32]| d.iter().fold(1e-8f32, |m, d| m.max(d.abs()));
         let (a1, a2) = (length(&here_to), length(&image_to));
-        let alpha = (a1 / (a1 + a2)).clamp(0.0, self.alpha_max as f32);
-        let eta = self.eta as f32;
+        let alpha = (a1 / (a1 + a2)).clamp(0.0, self.search.alpha_max as f32);
+        let eta = self.search.eta as f32;
         let moves = here_to.iter().zip(&image_to).zip(&site.x_nat);
         for (x, ((d1, d2), x_nat)) in here.x.iter_mut().zip(moves) {
             let mixed = (*x + eta * d1) * (1.0 - alpha) + (x_nat + d2 * eta) * alpha;
@@ -165,7 +200,7 @@ impl FabWalk {
             here.norm = norm;
             here.x_found.copy_from_slice(&here.x);
         }
-        let beta = self.beta as f32;
+        let beta = self.search.beta as f32;
         here.x.iter_mut().zip(&site.x_nat).for_each(|(x, x_nat)| *x = x_nat + (*x - x_nat) * beta);
         self.leave == Leave::AtOnce && self.reach == Reach::Ball && site.contains(&here.x_found)
     }
@@ -178,6 +213,7 @@ impl FabWalk {
 
     fn choose_targets(&self, site: &Site, here: &mut Here, logits: &[f64]) -> Result<Next> {
         let classes = ranked(logits);
+        here.n_classes = classes.len();
         for (target, rank) in here.targets.iter_mut().zip(self.ranks().take_while(|r| *r <= classes.len())) {
             *target = classes[rank - 1].into();
             here.n_targets += 1;
@@ -200,6 +236,7 @@ impl Walk for FabWalk {
             n_targets: 0,
             stage: Stage::Clean,
             iteration: 0,
+            n_classes: 0,
             class: 0,
             x: site.x_nat.clone(),
             distance: f32::INFINITY,
@@ -214,7 +251,10 @@ impl Walk for FabWalk {
         match here.stage {
             Stage::Clean => Ask::Logits(&site.x_nat),
             Stage::Probe => Ask::Logits(&here.x),
-            Stage::Gradient => Ask::Gradient(&here.x, Aim { y: site.y, loss: Loss::Lead(here.class as u32) }),
+            Stage::Gradient => {
+                let aim = |class: usize| Aim { y: site.y, loss: Loss::Lead(class as u32) };
+                Ask::Gradients(&here.x, self.faced(site, here).into_iter().map(aim).collect())
+            }
         }
     }
 
@@ -222,7 +262,7 @@ impl Walk for FabWalk {
         match here.stage {
             Stage::Clean => return self.choose_targets(site, here, &answer.logits),
             Stage::Gradient => {
-                if self.boundary(site, here, answer) {
+                if self.boundaries(site, here, answer.slopes) {
                     self.step(site, here);
                 }
                 return Ok(Next::Ask);
@@ -230,8 +270,8 @@ impl Walk for FabWalk {
             Stage::Probe => {}
         }
         let at_once = self.probe(site, here, &answer.logits);
-        if !at_once && here.iteration < self.iterations {
-            self.begin_iteration(site, here);
+        if !at_once && here.iteration < self.search.iterations.get() {
+            self.begin_iteration(here);
             return Ok(Next::Ask);
         }
         here.run += 1;
@@ -251,6 +291,7 @@ impl Walk for FabWalk {
         tape.count("stage", &mut stage);
         here.stage = [Stage::Clean, Stage::Gradient, Stage::Probe][stage.min(2)];
         tape.count("iteration", &mut here.iteration);
+        tape.count("n_classes", &mut here.n_classes);
         tape.count("class", &mut here.class);
         tape.floats("x", &mut here.x);
         tape.float("distance", &mut here.distance);

@@ -6,9 +6,11 @@
 //! lanes into batches. So an example's bits cannot depend on its neighbors, one that is done leaves at
 //! once, and its lane can be refilled.
 
+mod attack;
 mod site;
 mod tape;
 
+pub(crate) use attack::WalkAttack;
 pub(crate) use site::{Draw, Site};
 pub(crate) use tape::Tape;
 
@@ -17,8 +19,8 @@ use crate::attack::{Finished, Search, State};
 use crate::error::{Error, Result};
 use crate::problem::Problem;
 use candle_core::{DType, Device, Tensor};
-use rslad_models::{Classifier, Gradient};
-use std::collections::HashSet;
+use rslad_models::{Classifier, Gradient, Objective};
+use std::collections::{BTreeMap, HashSet};
 
 /// An attack on one example.
 pub(crate) trait Walk: Clone {
@@ -41,12 +43,19 @@ pub(crate) trait Walk: Clone {
 /// A question about a point.
 pub(crate) enum Ask<'a> {
     Logits(&'a [f32]),
-    Gradient(&'a [f32], Aim),
+    /// A gradient for each aim.
+    Gradients(&'a [f32], Vec<Aim>),
 }
 
-/// A row of an answer. Loss and gradient are there where a gradient was asked for.
+/// A row of an answer.
 pub(crate) struct Answer {
     pub(crate) logits: Vec<f64>,
+    /// What each aim came to, in order.
+    pub(crate) slopes: Vec<Slope>,
+}
+
+/// A loss at a point and its gradient there.
+pub(crate) struct Slope {
     pub(crate) loss: f32,
     pub(crate) dx: Vec<f32>,
 }
@@ -65,7 +74,7 @@ pub(crate) enum Next {
 pub enum Leave {
     /// At once: the verdict cannot change any more.
     AtOnce,
-    /// After all iterations, as the released codes do; the point is the one that they return.
+    /// After all iterations; APGD and FAB return the points that their released codes return.
     AtEnd,
 }
 
@@ -106,19 +115,17 @@ impl<W: Walk> Walkers<W> {
         Ok(())
     }
 
-    /// The lanes that ask for logits, and those that ask for a gradient with their aims.
-    fn questions(&self) -> (Vec<usize>, Vec<usize>, Vec<Aim>) {
-        let (mut looking, mut climbing, mut aims) = (vec![], vec![], vec![]);
+    /// The lanes by how many gradients they ask for, with the aims of each.
+    fn questions(&self) -> BTreeMap<usize, Vec<(usize, Vec<Aim>)>> {
+        let mut questions: BTreeMap<usize, Vec<_>> = BTreeMap::new();
         for (i, lane) in self.lanes.iter().enumerate() {
-            match self.walk.ask(&lane.site, &lane.here) {
-                Ask::Logits(_) => looking.push(i),
-                Ask::Gradient(_, aim) => {
-                    climbing.push(i);
-                    aims.push(aim);
-                }
-            }
+            let aims = match self.walk.ask(&lane.site, &lane.here) {
+                Ask::Logits(_) => Vec::new(),
+                Ask::Gradients(_, aims) => aims,
+            };
+            questions.entry(aims.len()).or_default().push((i, aims));
         }
-        (looking, climbing, aims)
+        questions
     }
 
     /// The points that these lanes ask about, `[n, C, H, W]`.
@@ -127,7 +134,7 @@ impl<W: Walk> Walkers<W> {
         for &i in lanes {
             let Lane { site, here } = &self.lanes[i];
             match self.walk.ask(site, here) {
-                Ask::Logits(x) | Ask::Gradient(x, _) => pixels.extend_from_slice(x),
+                Ask::Logits(x) | Ask::Gradients(x, _) => pixels.extend_from_slice(x),
             }
         }
         let [c, h, w] = self.lanes[0].site.shape;
@@ -135,20 +142,12 @@ impl<W: Walk> Walkers<W> {
     }
 
     fn answer(&mut self, f: &dyn Classifier) -> Result<Vec<(usize, Next)>> {
-        let (looking, climbing, aims) = self.questions();
         let mut answers = Vec::with_capacity(self.lanes.len());
-        if !looking.is_empty() {
-            let logits = rows(&f.logits(&self.points(&looking)?)?, looking.len())?;
-            let answer = |logits| Answer { logits, loss: 0.0, dx: Vec::new() };
-            answers.extend(looking.into_iter().zip(logits.into_iter().map(answer)));
-        }
-        if !climbing.is_empty() {
-            let Gradient { logits, loss, dx } = f.gradient(&self.points(&climbing)?, &Aims(aims))?;
-            let loss = loss.to_dtype(DType::F32)?.to_vec1::<f32>()?;
-            let dx = dx.to_dtype(DType::F32)?.flatten_from(1)?.to_vec2::<f32>()?;
-            let parts = rows(&logits, climbing.len())?.into_iter().zip(loss).zip(dx);
-            let parts = parts.map(|((logits, loss), dx)| Answer { logits, loss, dx });
-            answers.extend(climbing.into_iter().zip(parts));
+        for (count, asking) in self.questions() {
+            let (lanes, aims): (Vec<usize>, Vec<Vec<Aim>>) = asking.into_iter().unzip();
+            let x = self.points(&lanes)?;
+            let found = if count == 0 { logits(f, &x)? } else { slopes(f, &x, count, &aims)? };
+            answers.extend(lanes.into_iter().zip(found));
         }
         let walk = &self.walk;
         let lanes = &mut self.lanes;
@@ -158,6 +157,38 @@ impl<W: Walk> Walkers<W> {
         };
         answers.into_iter().map(hear).collect()
     }
+}
+
+fn logits(f: &dyn Classifier, x: &Tensor) -> Result<Vec<Answer>> {
+    let rows = rows(&f.logits(x)?, x.dim(0)?)?;
+    Ok(rows.into_iter().map(|logits| Answer { logits, slopes: Vec::new() }).collect())
+}
+
+/// One forward and `count` ways back.
+fn slopes(f: &dyn Classifier, x: &Tensor, count: usize, aims: &[Vec<Aim>]) -> Result<Vec<Answer>> {
+    let of = |nth: usize| Aims(aims.iter().map(|aims| aims[nth]).collect());
+    let objectives: Vec<Aims> = (0..count).map(of).collect();
+    let found = match &objectives[..] {
+        [one] => vec![f.gradient(x, one)?],
+        several => {
+            let several: Vec<&dyn Objective> = several.iter().map(|aims| aims as &dyn Objective).collect();
+            f.gradients(x, &several)?
+        }
+    };
+    let mut answers: Vec<Answer> = Vec::new();
+    for Gradient { logits, loss, dx } in found {
+        if answers.is_empty() {
+            let rows = rows(&logits, aims.len())?;
+            answers
+                .extend(rows.into_iter().map(|logits| Answer { logits, slopes: Vec::with_capacity(count) }));
+        }
+        let loss = loss.to_dtype(DType::F32)?.to_vec1::<f32>()?;
+        let dx = dx.to_dtype(DType::F32)?.flatten_from(1)?.to_vec2::<f32>()?;
+        for (answer, (loss, dx)) in answers.iter_mut().zip(loss.into_iter().zip(dx)) {
+            answer.slopes.push(Slope { loss, dx });
+        }
+    }
+    Ok(answers)
 }
 
 /// Logits as rows of numbers.

@@ -1,11 +1,11 @@
 //! APGD toward target classes: the second attack of AutoAttack.
 
-use super::{AttackEntry, configured};
-use crate::apgd::{Apgd, Rise};
-use crate::attack::{Attack, Search, State};
+use super::{AttackEntry, configured, targeted};
+use crate::apgd::{AdaptiveAscent, Apgd, Rise};
+use crate::attack::Search;
 use crate::error::Result;
 use crate::problem::Problem;
-use crate::walk::{Leave, Walkers};
+use crate::walk::{Leave, WalkAttack, Walkers};
 use rslad_models::randomness::Purpose;
 use serde::{Deserialize, Serialize};
 use std::num::NonZeroUsize;
@@ -23,19 +23,21 @@ use std::num::NonZeroUsize;
 /// Croce and Hein 2020, "Reliable evaluation of adversarial robustness with an ensemble of diverse
 /// parameter-free attacks", algorithm 1 and eq. 7, as their released code (fra31/auto-attack a392200) runs it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "toml::Table")]
 pub struct ApgdT {
-    /// The number of iterations.
-    pub iterations: NonZeroUsize,
     /// How many target classes, from the most likely wrong one down.
     pub targets: NonZeroUsize,
-    /// How many random starts for each target, while an example stands.
-    pub restarts: NonZeroUsize,
-    /// The share of iterations between two checkpoints that must raise the loss.
-    pub rho: f64,
-    /// How many gradients are averaged at a point (expectation over transformation): 1 but for
-    /// randomized classifiers.
-    pub eot: NonZeroUsize,
+    /// How it ascends toward each.
+    #[serde(flatten)]
+    pub ascent: AdaptiveAscent,
+}
+
+impl TryFrom<toml::Table> for ApgdT {
+    type Error = toml::de::Error;
+
+    fn try_from(keys: toml::Table) -> std::result::Result<Self, Self::Error> {
+        targeted(keys).map(|(targets, ascent)| Self { targets, ascent })
+    }
 }
 
 pub(super) const ENTRY: AttackEntry = AttackEntry {
@@ -48,14 +50,6 @@ pub(super) const ENTRY: AttackEntry = AttackEntry {
 const PURPOSE: Purpose = Purpose::named("attack/apgd_t");
 
 impl ApgdT {
-    /// A search whose fallen examples leave when this says.
-    ///
-    /// # Errors
-    /// When the attack cannot start on the problem.
-    pub fn search(&self, problem: &Problem, leave: Leave) -> Result<Box<dyn Search + '_>> {
-        Ok(Box::new(Walkers::begin(self.walk(leave), problem)?))
-    }
-
     /// A search toward one class only: the one of this rank among the logits of the clean image, where
     /// the label of a correctly classified image has rank 1.
     ///
@@ -65,31 +59,14 @@ impl ApgdT {
         let walk = Apgd { loss: Rise::Targeted(rank..rank + 1), ..self.walk(leave) };
         Ok(Box::new(Walkers::begin(walk, problem)?))
     }
-
-    fn walk(&self, leave: Leave) -> Apgd {
-        Apgd {
-            purpose: PURPOSE,
-            loss: Rise::Targeted(2..self.targets.get() + 2),
-            iterations: self.iterations.get(),
-            restarts: self.restarts.get(),
-            rho: self.rho,
-            eot: self.eot.get(),
-            leave,
-        }
-    }
 }
 
-impl Attack for ApgdT {
-    fn name(&self) -> &str {
-        ENTRY.name
-    }
+impl WalkAttack for ApgdT {
+    type Walk = Apgd;
+    const NAME: &'static str = ENTRY.name;
 
-    fn begin(&self, problem: &Problem) -> Result<Box<dyn Search + '_>> {
-        self.search(problem, Leave::AtOnce)
-    }
-
-    fn restore(&self, state: &State) -> Result<Box<dyn Search + '_>> {
-        Ok(Box::new(Walkers::restore(self.walk(Leave::AtOnce), state)?))
+    fn walk(&self, leave: Leave) -> Apgd {
+        self.ascent.walk(PURPOSE, Rise::Targeted(2..self.targets.get() + 2), leave)
     }
 
     fn adapted(&self, n_classes: usize) -> Option<String> {

@@ -28,11 +28,14 @@ pub use fgsm::Fgsm;
 pub use pgd::Pgd;
 pub use square::{Schedule, Square};
 
+pub use crate::apgd::AdaptiveAscent;
 use crate::ascent::Start;
 use crate::attack::Attack;
 use crate::error::{Error, Result};
-use serde::de::DeserializeOwned;
+pub use crate::fab::BoundarySearch;
+use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Serialize};
+use std::num::NonZeroUsize;
 
 /// Every attack, in the order in which lists show them.
 pub const ATTACKS: &[AttackEntry] = &[
@@ -103,6 +106,15 @@ fn configured<A: Attack + DeserializeOwned + 'static>(
     keys: toml::Table,
 ) -> std::result::Result<Box<dyn Attack>, toml::de::Error> {
     keys.try_into::<A>().map(|attack| Box::new(attack) as Box<dyn Attack>)
+}
+
+/// Reads the keys of a targeted attack: how many targets, and how it searches toward each.
+fn targeted<T: DeserializeOwned>(
+    mut keys: toml::Table,
+) -> std::result::Result<(NonZeroUsize, T), toml::de::Error> {
+    let targets = keys.remove("targets").ok_or_else(|| toml::de::Error::missing_field("targets"))?;
+    let targets = targets.try_into().map_err(|e| toml::de::Error::custom(format!("{e} in `targets`")))?;
+    Ok((targets, keys.try_into()?))
 }
 
 /// How a targeted attack is adapted to a model with fewer wrong classes than targets.

@@ -2,10 +2,9 @@
 
 use super::{AttackEntry, configured};
 use crate::aim::best_other;
-use crate::attack::{Access, Attack, Search, State};
+use crate::attack::Access;
 use crate::error::Result;
-use crate::problem::Problem;
-use crate::walk::{Answer, Ask, Draw, Next, Site, Tape, Walk, Walkers};
+use crate::walk::{Answer, Ask, Draw, Leave, Next, Site, Tape, Walk, WalkAttack};
 use rslad_models::randomness::Purpose;
 use serde::{Deserialize, Serialize};
 use std::num::NonZeroUsize;
@@ -126,13 +125,20 @@ fn whole([high, low]: [f32; 2]) -> f64 {
     f64::from(high) + f64::from(low)
 }
 
-impl Walk for Square {
+/// The search of one example.
+#[derive(Clone, Debug)]
+pub(crate) struct Squares {
+    square: Square,
+    leave: Leave,
+}
+
+impl Walk for Squares {
     type Here = Here;
 
     fn start(&self, site: &Site) -> Result<Here> {
         let (x, x_best) = (site.x_nat.clone(), site.x_nat.clone());
         let mut here = Here { restart: 0, tried: 0, started: false, x, x_best, margin: [0.0; 2] };
-        self.begin_restart(site, &mut here)?;
+        self.square.begin_restart(site, &mut here)?;
         Ok(here)
     }
 
@@ -154,15 +160,20 @@ impl Walk for Square {
             }
         }
         let stands = whole(here.margin) > 0.0; // false of NaN
-        if stands && here.tried == self.queries.get() && here.restart + 1 < self.restarts.get() {
-            here.restart += 1;
-            self.begin_restart(site, here)?;
-        } else if !stands || here.tried == self.queries.get() {
-            return Ok(Next::Done(std::mem::take(&mut here.x_best)));
-        } else {
-            self.propose(site, here)?;
+        if here.tried < self.square.queries.get() {
+            match (stands, self.leave) {
+                (true, _) => self.square.propose(site, here)?,
+                (false, Leave::AtEnd) => here.x.copy_from_slice(&here.x_best), // it stays where it fell
+                (false, Leave::AtOnce) => return Ok(Next::Done(std::mem::take(&mut here.x_best))),
+            }
+            return Ok(Next::Ask);
         }
-        Ok(Next::Ask)
+        if stands && here.restart + 1 < self.square.restarts.get() {
+            here.restart += 1;
+            self.square.begin_restart(site, here)?;
+            return Ok(Next::Ask);
+        }
+        Ok(Next::Done(std::mem::take(&mut here.x_best)))
     }
 
     fn tape(&self, here: &mut Here, tape: &mut Tape) {
@@ -175,21 +186,13 @@ impl Walk for Square {
     }
 }
 
-impl Attack for Square {
-    fn name(&self) -> &str {
-        ENTRY.name
-    }
+impl WalkAttack for Square {
+    type Walk = Squares;
+    const NAME: &'static str = ENTRY.name;
+    const ACCESS: Access = Access::Logits;
 
-    fn begin(&self, problem: &Problem) -> Result<Box<dyn Search + '_>> {
-        Ok(Box::new(Walkers::begin(self.clone(), problem)?))
-    }
-
-    fn restore(&self, state: &State) -> Result<Box<dyn Search + '_>> {
-        Ok(Box::new(Walkers::restore(self.clone(), state)?))
-    }
-
-    fn access(&self) -> Access {
-        Access::Logits
+    fn walk(&self, leave: Leave) -> Squares {
+        Squares { square: self.clone(), leave }
     }
 }
 

@@ -4,7 +4,7 @@ use crate::brief::brief;
 use crate::nets::{Broken, CLASSES, Mlp, bits, problem};
 use candle_core::Tensor;
 use rslad_attacks::attacks::ATTACKS;
-use rslad_attacks::{Attack, Finished, Linf, Problem, Search, State, perturb};
+use rslad_attacks::{Attack, Finished, Leave, Linf, Problem, Search, State, ascend, perturb};
 use rslad_models::Classifier;
 
 const N: usize = 9;
@@ -148,6 +148,27 @@ fn examples_admitted_on_the_way_end_where_they_would_have_alone() {
         search.admit(&late).unwrap();
         assert_eq!(points(finish(search, f, found)), whole, "{}", attack.name());
     });
+}
+
+#[test]
+fn leaving_at_once_changes_no_verdict() {
+    for entry in ATTACKS {
+        let attack = brief(entry);
+        let mut fell = 0;
+        for (seed, eps) in (0..12).zip(["0.02", "0.05", "0.1", "0.2"].iter().cycle()) {
+            let (f, p) = (Mlp::random(seed), problem(seed, 0, N, eps.parse().unwrap(), CLASSES));
+            let [at_once, at_end] = [Leave::AtOnce, Leave::AtEnd].map(|leave| {
+                let mut search = attack.search(&p, leave).unwrap();
+                let x_adv = ascend(&f, search.as_mut(), p.ball(), p.ids()).unwrap();
+                let predicted = f.logits(&x_adv).unwrap().argmax(1).unwrap().to_vec1::<u32>().unwrap();
+                predicted.into_iter().zip(p.y().to_vec1::<u32>().unwrap()).map(|(p, y)| p == y).collect()
+            });
+            let at_once: Vec<bool> = at_once;
+            assert_eq!(at_once, at_end, "{} with seed {seed} at {eps}", entry.name);
+            fell += at_once.iter().filter(|stands| !**stands).count();
+        }
+        assert!(fell > 20, "{}: {fell} fell, too few to tell", entry.name);
+    }
 }
 
 #[test]

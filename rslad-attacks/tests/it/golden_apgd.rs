@@ -1,16 +1,16 @@
 //! APGD iteration by iteration, as the released code ran it from the same start.
 
 use crate::golden_attacks::{EPS, Record, resnet, tiny};
-use crate::goldens::flat;
+use crate::goldens::{Goldens, Twin, flat};
 use candle_core::Tensor;
 use rslad_attacks::attacks::{ApgdCe, ApgdDlr, ApgdT};
-use rslad_attacks::{Leave, Problem, Search};
-use rslad_models::{Classifier, Frozen, Gradient, Objective};
+use rslad_attacks::{Attack, Leave, Problem, Search};
+use rslad_models::{Classifier, Gradient, Objective};
 use std::sync::Mutex;
 
 /// A classifier that notes the losses it is asked for, and whether the labels held.
 struct Spy<'a> {
-    f: &'a Frozen,
+    f: &'a dyn Classifier,
     y: Vec<u32>,
     losses: Mutex<Vec<Vec<f64>>>,
     held: Mutex<Vec<bool>>,
@@ -42,9 +42,9 @@ struct Run {
     held: Vec<bool>,
 }
 
-fn run(r: &Record, p: &Problem, mut search: Box<dyn Search + '_>) -> Run {
+fn run(f: &dyn Classifier, p: &Problem, mut search: Box<dyn Search + '_>) -> Run {
     let y = p.y().to_vec1::<u32>().unwrap();
-    let spy = Spy { f: &r.f, held: Mutex::new(vec![true; y.len()]), y, losses: Mutex::default() };
+    let spy = Spy { f, held: Mutex::new(vec![true; y.len()]), y, losses: Mutex::default() };
     let mut step_sizes = Vec::new();
     while search.lanes() > 0 {
         let before = spy.losses.lock().unwrap().len();
@@ -66,125 +66,241 @@ fn share(flags: impl Iterator<Item = bool>) -> f64 {
     flags.iter().filter(|f| **f).count() as f64 / flags.len() as f64
 }
 
-/// The share of images whose sequence of step sizes is the recorded one.
-fn same_steps(ours: &[Vec<f64>], theirs: &[f64]) -> f64 {
-    let n = ours[0].len();
-    assert_eq!(ours.len() * n, theirs.len());
-    let same = |image: usize| (0..ours.len()).all(|i| (ours[i][image] - theirs[i * n + image]).abs() < 1e-7);
-    share((0..n).map(same))
+/// The recorded ascents.
+#[derive(Clone, Copy)]
+enum Rise {
+    CrossEntropy {
+        iterations: usize,
+    },
+    Ratio,
+    /// Toward the class of this rank in the logits of the clean image.
+    RatioToward(usize),
 }
 
-/// What must agree. The limits of the small network are what PyTorch's own f32 keeps of its f64, with some
-/// room: a loss that only just rises, or does not, decides about a step size.
-struct Limits {
-    /// The share of images that take the recorded steps.
-    steps: f64,
-    /// How many images may start another way: a ReLU whose input is near zero flips under another order of
-    /// summation, and one pixel's step goes the other way.
-    astray: usize,
-    /// The share of images whose best loss is the recorded one.
-    near: f64,
-}
-
-fn recorded(r: &Record, name: &str, what: &str) -> Vec<f64> {
-    flat(&r.file.f64(&format!("apgd/{name}/{what}")))
-}
-
-fn compare(r: &Record, name: &str, run: &Run, limits: &Limits) {
-    let share = same_steps(&run.step_sizes, &recorded(r, name, "step_size"));
-    eprintln!("{name}: {share} of the images take the recorded steps");
-    assert!(share >= limits.steps, "{name}: {share} take the recorded steps, expected {}", limits.steps);
-    let held = run.held.iter().filter(|held| **held).count();
-    let expected = recorded(r, name, "robust64").into_iter().sum::<f64>() as usize;
-    assert!(held.abs_diff(expected) <= 1, "{name}: {held} stand, expected {expected}");
-}
-
-fn compare_losses(r: &Record, name: &str, run: &Run, limits: &Limits) {
-    let (n, losses) = (run.held.len(), recorded(r, name, "loss"));
-    assert_eq!(losses.len(), run.losses.len() * n);
-    for row in 0..3 {
-        let theirs = losses[row * n..][..n].iter();
-        let off = run.losses[row].iter().zip(theirs).map(|(a, b)| (a - b).abs());
-        let off: Vec<(usize, f64)> = off.enumerate().filter(|(_, off)| *off >= 1e-4).collect();
-        let allowed = if row == 0 { 0 } else { limits.astray };
-        assert!(off.len() <= allowed, "{name}: losses of iteration {row} are off: {off:?}");
+impl Rise {
+    fn name(self) -> String {
+        match self {
+            Self::CrossEntropy { iterations } => format!("ce_{iterations}"),
+            Self::Ratio => "dlr_100".to_owned(),
+            Self::RatioToward(rank) => format!("t{rank}_100"),
+        }
     }
-    let best = |image: usize| run.losses.iter().map(|row| row[image]).fold(f64::NEG_INFINITY, f64::max);
-    let off = |(image, truth): (usize, f64)| (best(image) - truth).abs();
-    let off: Vec<f64> = recorded(r, name, "loss_best64").into_iter().enumerate().map(off).collect();
-    let near = share(off.iter().map(|off| *off < 1e-3));
-    let least = limits.near;
-    assert!(
-        near >= least,
-        "{name}: the best losses of {near} of the images are within 1e-3, expected {least}"
-    );
-    let median = median(off);
-    assert!(median < 1e-5, "{name}: the best losses are off by {median:e} in the median");
+
+    /// The whole ascent of every image, also past its fall.
+    fn run(self, f: &dyn Classifier, r: &Record) -> Run {
+        let p = r.problem(EPS);
+        let keys =
+            |iterations: usize| format!("iterations = {iterations}\nrestarts = 1\nrho = 0.75\neot = 1");
+        match self {
+            Self::CrossEntropy { iterations } => {
+                let attack: ApgdCe = toml::from_str(&keys(iterations)).unwrap();
+                run(f, &p, attack.search(&p, Leave::AtEnd).unwrap())
+            }
+            Self::Ratio => {
+                let attack: ApgdDlr = toml::from_str(&keys(100)).unwrap();
+                run(f, &p, attack.search(&p, Leave::AtEnd).unwrap())
+            }
+            Self::RatioToward(rank) => {
+                let attack: ApgdT = toml::from_str(&format!("{}\ntargets = 9", keys(100))).unwrap();
+                let mut search = attack.toward(rank, &p, Leave::AtEnd).unwrap();
+                search.advance(f).unwrap();
+                let state = search.save().unwrap();
+                let targets = serde_json::from_value::<Vec<f64>>(state.json["targets"].clone()).unwrap();
+                assert_eq!(targets, flat(&r.file.f64(&format!("apgd/{}/y_target", self.name()))));
+                run(f, &p, search)
+            }
+        }
+    }
 }
 
-fn cross_entropy_matches(r: &Record, iterations: usize, limits: &Limits) {
-    let p = r.problem(EPS);
-    let name = format!("ce_{iterations}");
-    let keys = format!("iterations = {iterations}\nrestarts = 1\nrho = 0.75\neot = 1");
-    let attack: ApgdCe = toml::from_str(&keys).unwrap();
-    let run = run(r, &p, attack.search(&p, Leave::AtEnd).unwrap());
-    compare_losses(r, &name, &run, limits);
-    compare(r, &name, &run, limits);
+/// What a run is compared with: the recorded one, in double precision where that was recorded.
+struct Truth {
+    losses: Vec<f64>,
+    best: Vec<f64>,
+    step_sizes: Vec<f64>,
+    stand: usize,
 }
 
-fn dlr_matches(r: &Record) {
-    let p = r.problem(EPS);
-    let attack: ApgdDlr = toml::from_str("iterations = 100\nrestarts = 1\nrho = 0.75\neot = 1").unwrap();
-    let run = run(r, &p, attack.search(&p, Leave::AtEnd).unwrap());
-    // Later losses are no measure: once the attack succeeds the ratio's denominator goes to 0.
-    let theirs = recorded(r, "dlr_100", "loss");
-    let worst = run.losses[0].iter().zip(&theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
-    assert!(worst < 1e-5, "dlr_100: the losses of the start are off by {worst:e}");
-    compare(r, "dlr_100", &run, &Limits { steps: 0.75, astray: 0, near: 0.9 });
+impl Truth {
+    fn new(r: &Record, name: &str) -> Self {
+        let read = |file: &Goldens, what: &str| flat(&file.f64(&format!("apgd/{name}/{what}")));
+        let whole = r.double.has(&format!("apgd/{name}/loss"));
+        let (file, robust) = if whole { (&r.double, "robust") } else { (&r.file, "robust64") };
+        let (losses, stand) = (read(file, "loss"), read(file, robust));
+        let n = stand.len();
+        let largest = |image: usize| losses[image..].iter().step_by(n).copied().fold(f64::MIN, f64::max);
+        let best = if whole { (0..n).map(largest).collect() } else { read(file, "loss_best64") };
+        Self { best, step_sizes: read(file, "step_size"), stand: stand.iter().sum::<f64>() as usize, losses }
+    }
+
+    /// The images that take other steps, with the iteration from which they do.
+    fn astray(&self, run: &Run) -> Vec<(usize, usize)> {
+        let n = run.held.len();
+        assert_eq!(run.step_sizes.len() * n, self.step_sizes.len());
+        let other =
+            |i: usize, image: usize| (run.step_sizes[i][image] - self.step_sizes[i * n + image]).abs() > 1e-7;
+        (0..n)
+            .filter_map(|image| Some((image, (0..run.step_sizes.len()).find(|&i| other(i, image))?)))
+            .collect()
+    }
 }
 
-fn targeted_matches(r: &Record, rank: usize, limits: &Limits) {
-    let p = r.problem(EPS);
-    let keys = "iterations = 100\ntargets = 9\nrestarts = 1\nrho = 0.75\neot = 1";
-    let attack: ApgdT = toml::from_str(keys).unwrap();
-    let name = format!("t{rank}_100");
-    let mut search = attack.toward(rank, &p, Leave::AtEnd).unwrap();
-    search.advance(&r.f).unwrap();
-    let targets = serde_json::from_value::<Vec<f64>>(search.save().unwrap().json["targets"].clone()).unwrap();
-    assert_eq!(targets, recorded(r, &name, "y_target"), "{name}");
-    let run = run(r, &p, search);
-    compare_losses(r, &name, &run, limits);
-    compare(r, &name, &run, limits);
+/// What must agree: the limits of tests/goldens/README.md.
+struct Limits {
+    /// The share of images that take the recorded steps: a loss that only just rises, or does not, decides.
+    steps: f64,
+    /// Whether losses are compared beyond the start.
+    losses: Losses,
 }
 
-const SMALL: Limits = Limits { steps: 0.9, astray: 0, near: 0.9 };
+#[derive(PartialEq)]
+enum Losses {
+    All,
+    /// The ratio's denominator goes to 0 where an attack succeeds: later losses are no measure.
+    OfTheStart,
+}
+
+const USUAL: Limits = Limits { steps: 0.9, losses: Losses::All };
+const OF_THE_RATIO: Limits = Limits { steps: 0.75, losses: Losses::OfTheStart };
+
+fn check(r: &Record, rise: Rise, limits: &Limits) {
+    let (name, run) = (rise.name(), rise.run(&r.f, r));
+    let truth = Truth::new(r, &name);
+    let n = run.held.len();
+    assert_eq!(truth.losses.len(), run.losses.len() * n);
+    let (rows, within) = if limits.losses == Losses::All { (3, 1e-4) } else { (1, 1e-5) };
+    for row in 0..rows {
+        let off = run.losses[row].iter().zip(&truth.losses[row * n..]).map(|(a, b)| (a - b).abs());
+        let worst = off.fold(0.0, f64::max);
+        assert!(worst < within, "{name}: the losses of iteration {row} are off by {worst:e}");
+    }
+    if limits.losses == Losses::All {
+        let best = |image: usize| run.losses.iter().map(|row| row[image]).fold(f64::NEG_INFINITY, f64::max);
+        let off: Vec<f64> = truth.best.iter().enumerate().map(|(image, t)| (best(image) - t).abs()).collect();
+        let near = share(off.iter().map(|off| *off < 1e-3));
+        assert!(near >= 0.9, "{name}: the best losses of {near} of the images are within 1e-3, expected 0.9");
+        let median = median(off);
+        assert!(median < 1e-5, "{name}: the best losses are off by {median:e} in the median");
+    }
+    let astray = truth.astray(&run);
+    let same = 1.0 - astray.len() as f64 / n as f64;
+    eprintln!("{name}: {same} of the images take the recorded steps; the others from {astray:?}");
+    assert!(same >= limits.steps, "{name}: {same} take the recorded steps, expected {}", limits.steps);
+    let held = run.held.iter().filter(|held| **held).count();
+    assert!(held.abs_diff(truth.stand) <= 1, "{name}: {held} stand, expected {}", truth.stand);
+}
 
 #[test]
 fn ascent_matches_the_released_code_on_the_tiny_network() {
     let r = tiny();
     for iterations in [100, 50, 20] {
-        cross_entropy_matches(&r, iterations, &SMALL);
+        check(&r, Rise::CrossEntropy { iterations }, &USUAL);
     }
-    dlr_matches(&r);
+    check(&r, Rise::Ratio, &OF_THE_RATIO);
     for rank in 2..=10 {
-        targeted_matches(&r, rank, &SMALL);
+        check(&r, Rise::RatioToward(rank), &USUAL);
     }
 }
 
-/// PyTorch's own f32 keeps 59 % of its f64's step sequences in 100 iterations here. Ours keep 53 %, and 88 and 75 % in
-/// 20 and 50 iterations, where the recorded runs are f32 too. That Winograd's order of summation flips ReLUs near zero is
-/// likely and was not traced image by image: the limits are what was seen, with some room.
+/// Every limit but one is that of the README. Toward ranks 2 and 3 ours takes the steps of 28 of 32 images where 29 were
+/// expected, since rounding decides whether a loss has risen (`decisions_in_f32_are_those_of_double_precision`).
+/// PyTorch's f32 takes 30 and 32 of them; with channels last 27 and 32; and double precision itself 27 and 27 once its
+/// points are moved by 1e-7.
 #[test]
 fn ascent_matches_the_released_code_on_the_resnet() {
     let r = resnet();
-    for (iterations, steps) in [(20, 0.8), (50, 0.7), (100, 0.5)] {
-        cross_entropy_matches(&r, iterations, &Limits { steps, astray: 1, near: 0.9 });
+    for (iterations, steps) in [(20, 0.9), (50, 0.9), (100, 0.5)] {
+        check(&r, Rise::CrossEntropy { iterations }, &Limits { steps, ..USUAL });
     }
-    dlr_matches(&r);
-    for rank in [2, 3, 10] {
-        // Ranks 3 and 10 were recorded in f32 only, so two roundings meet in 100 chaotic steps, one of them
-        // Winograd's: 28 of 32 images end at the same loss.
-        let near = if rank == 2 { 0.9 } else { 0.85 };
-        targeted_matches(&r, rank, &Limits { steps: 0.75, astray: 1, near });
+    check(&r, Rise::Ratio, &OF_THE_RATIO);
+    for (rank, steps) in [(2, 0.84), (3, 0.84), (10, 0.9)] {
+        check(&r, Rise::RatioToward(rank), &Limits { steps, ..USUAL });
+    }
+}
+
+/// A network that answers in f32 and has its twin asked the same: how small what they disagree on is.
+struct Witness<'a> {
+    f: &'a dyn Classifier,
+    twin: Twin,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    /// Losses in f32 and in double precision at the points before.
+    before: Option<(Vec<f64>, Vec<f64>)>,
+    /// Of the pixels whose derivatives have other signs, the largest derivative as a share of its image's largest, for
+    /// each gradient that has one.
+    flips: Vec<f64>,
+    /// Of the rises and falls of a loss that are falls and rises in double precision, their sizes there.
+    rises: Vec<f64>,
+    gradients: usize,
+}
+
+impl Classifier for Witness<'_> {
+    fn n_classes(&self) -> usize {
+        self.f.n_classes()
+    }
+
+    fn logits(&self, x: &Tensor) -> rslad_models::Result<Tensor> {
+        self.f.logits(x)
+    }
+
+    fn gradient(&self, x: &Tensor, objective: &dyn Objective) -> rslad_models::Result<Gradient> {
+        let (ours, truth) = (self.f.gradient(x, objective)?, self.twin.gradient(x, objective)?);
+        let mut seen = self.seen.lock().unwrap();
+        let n = x.dim(0)?;
+        for image in 0..n {
+            let (a, b) = (flat(&ours.dx.get(image)?), flat(&truth.dx.get(image)?));
+            let largest = b.iter().map(|b| b.abs()).fold(0.0, f64::max);
+            let apart = a.iter().zip(&b).filter(|(a, b)| a.signum() != b.signum());
+            let flip = apart.map(|(_, b)| b.abs() / largest).fold(0.0, f64::max);
+            seen.gradients += 1;
+            if flip > 0.0 {
+                seen.flips.push(flip);
+            }
+        }
+        let now = (flat(&ours.loss), flat(&truth.loss));
+        if let Some((ours, truth)) = &seen.before {
+            let other = |i: &usize| (now.0[*i] > ours[*i]) != (now.1[*i] > truth[*i]);
+            let sizes: Vec<f64> = (0..n).filter(other).map(|i| (now.1[i] - truth[i]).abs()).collect();
+            seen.rises.extend(sizes);
+        }
+        seen.before = Some(now);
+        Ok(ours)
+    }
+}
+
+/// Two hundred chaotic iterations cannot be compared, but each decision of theirs can, at the point where it is taken:
+/// which way a pixel goes, and whether a loss has risen.
+#[test]
+fn decisions_in_f32_are_those_of_double_precision() {
+    let r = resnet();
+    let slow = std::env::var_os("RSLAD_SLOW_TESTS").is_some();
+    let ascents: &[Rise] = match slow {
+        true => &[Rise::RatioToward(2), Rise::RatioToward(3), Rise::CrossEntropy { iterations: 100 }],
+        false => &[Rise::CrossEntropy { iterations: 20 }],
+    };
+    for &rise in ascents {
+        let witness = Witness { f: &r.f, twin: r.twin(), seen: Mutex::default() };
+        rise.run(&witness, &r);
+        let Seen { mut flips, rises, gradients, .. } = witness.seen.into_inner().unwrap();
+        flips.sort_by(|a, b| b.total_cmp(a));
+        let largest = rises.iter().copied().fold(0.0, f64::max);
+        let kinks = flips.iter().filter(|flip| **flip > 1e-4).count();
+        eprintln!(
+            "{}: of {gradients} gradients {} have a pixel of another sign, its derivative at most {:?} of the image's \
+             largest; {} losses rise or fall otherwise, by at most {largest:.1e}",
+            rise.name(),
+            flips.len(),
+            &flips[..flips.len().min(8)],
+            rises.len(),
+        );
+        // A ReLU whose input is within rounding of zero moves a few whole gradients.
+        assert!(
+            kinks * 100 <= gradients,
+            "{kinks} of {gradients} gradients have large derivatives of another sign"
+        );
+        assert!(largest < 3e-6, "a loss that rises by {largest:e} was taken to fall");
     }
 }

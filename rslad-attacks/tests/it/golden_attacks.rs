@@ -3,44 +3,62 @@
 //! The limits are above what PyTorch's own f32 shows against its f64: sign ascent amplifies rounding,
 //! since a gradient near zero may take either sign.
 
-use crate::goldens::{Goldens, flat, network, relative_error, share_within};
+use crate::goldens::{Goldens, Twin, flat, network, relative_error, share_within};
 use candle_core::{DType, Tensor};
 use rslad_attacks::objectives::{CrossEntropy, KlTo};
 use rslad_attacks::{
     Ball, ClipStart, Draws, Linf, Order, Problem, SignAscent, Start, ascend, attacks, losses, perturb,
 };
 use rslad_models::randomness::{Key, Purpose};
-use rslad_models::{Classifier, Frozen, Objective};
+use rslad_models::{Classifier, Frozen, Network, Objective};
 
 /// A network, the attacks recorded on it, and how much of the pixels must agree.
 pub(crate) struct Record {
+    network: Network,
     pub(crate) f: Frozen,
     pub(crate) file: Goldens,
+    /// What `file` holds in f32 only, in double precision.
+    pub(crate) double: Goldens,
     pixels: f64,
     pixels_of_trades_inner: f64,
 }
 
 pub(crate) fn tiny() -> Record {
-    let f = network(
-        "tiny_cnn",
-        "classes = 10\nin_channels = 3\nnorm = 'none'\nwidth = 16",
-        "net_tiny.safetensors",
-    );
-    Record { f, file: Goldens::open("attacks_tiny.safetensors"), pixels: 0.99, pixels_of_trades_inner: 0.90 }
+    let options = "classes = 10\nin_channels = 3\nnorm = 'none'\nwidth = 16";
+    let network = network("tiny_cnn", options, "net_tiny.safetensors");
+    Record { pixels: 0.99, pixels_of_trades_inner: 0.90, ..Record::open(network, "tiny") }
 }
 
 pub(crate) fn resnet() -> Record {
     let options = "classes = 10\nin_channels = 3\nnorm = 'none'\nwidth = 8\nblocks = '2,2,2,2'";
-    let f = network("resnet18", options, "net_resnet.safetensors");
-    Record {
-        f,
-        file: Goldens::open("attacks_resnet.safetensors"),
-        pixels: 0.90,
-        pixels_of_trades_inner: 0.60,
-    }
+    let network = network("resnet18", options, "net_resnet.safetensors");
+    Record { pixels: 0.90, pixels_of_trades_inner: 0.60, ..Record::open(network, "resnet") }
 }
 
 impl Record {
+    fn open(network: Network, name: &str) -> Self {
+        Self {
+            f: network.freeze().unwrap(),
+            network,
+            file: Goldens::open(&format!("attacks_{name}.safetensors")),
+            double: Goldens::open(&format!("double_{name}.safetensors")),
+            pixels: 1.0,
+            pixels_of_trades_inner: 1.0,
+        }
+    }
+
+    /// The network in double precision.
+    pub(crate) fn twin(&self) -> Twin {
+        Twin::new(&self.network)
+    }
+
+    /// The problem with random numbers of our own.
+    pub(crate) fn keyed(&self, eps: f64, seed: u64) -> Problem {
+        let p = self.problem(eps);
+        let draws = Draws::Keyed { seed, epoch: 0 };
+        Problem::new(p.ball().clone(), p.y(), p.ids().to_vec(), draws).unwrap()
+    }
+
     fn x_nat(&self) -> Tensor {
         (self.file.f64("x_u8").to_dtype(DType::F32).unwrap() / 255.0).unwrap()
     }

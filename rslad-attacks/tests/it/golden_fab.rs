@@ -21,15 +21,15 @@ fn norms(r: &Record, p: &Problem, mut search: Box<dyn Search + '_>) -> Vec<f64> 
     found.iter().enumerate().map(distance).collect()
 }
 
-/// `most` of the distances agree closely.
-fn compare(name: &str, ours: &[f64], theirs: &[f64], most: f64) {
+fn compare(name: &str, ours: &[f64], theirs: &[f64]) {
     let mut off: Vec<f64> = ours.iter().zip(theirs).map(|(a, b)| (a - b).abs()).collect();
     assert_eq!(off.len(), theirs.len());
     off.sort_by(f64::total_cmp);
     let near = off.iter().filter(|off| **off < 1e-4).count() as f64 / off.len() as f64;
     let (median, worst) = (off[off.len() / 2], off[off.len() - 1]);
+    eprintln!("{name}: {near} of the distances are within 1e-4, the worst is off by {worst:e}");
     assert!(median < 2e-6, "{name}: off by {median:e} in the median");
-    assert!(near >= most, "{name}: {near} of the distances are within 1e-4, expected {most}");
+    assert!(near >= 0.95, "{name}: {near} of the distances are within 1e-4, expected 0.95");
     assert!(worst < 1e-2, "{name}: the worst is off by {worst:e}");
 }
 
@@ -37,19 +37,20 @@ fn robust(norms: &[f64]) -> usize {
     norms.iter().filter(|norm| **norm > EPS).count()
 }
 
-fn targeted_matches(r: &Record, ranks: &[usize], truth: usize, most: f64) {
+fn targeted_matches(r: &Record, ranks: &[usize]) {
     let p = r.problem(EPS);
     let attack: FabT = toml::from_str(&format!("iterations = 100\ntargets = 9\n{KEYS}")).unwrap();
     let n = p.ids().len();
-    let (single, double) =
-        (flat(&r.file.f64("fab/norm_per_target")), flat(&r.file.f64("fab/norm64_per_target")));
+    let truth = |rank: usize| match r.double.has(&format!("fab/rank{rank}_norm")) {
+        true => flat(&r.double.f64(&format!("fab/rank{rank}_norm"))),
+        false => flat(&r.file.f64("fab/norm64_per_target"))[(rank - 2) * n..][..n].to_vec(),
+    };
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for &rank in ranks {
         ours.extend(norms(r, &p, attack.nearest(rank, &p).unwrap()));
-        let recorded = if rank - 2 < truth { &double } else { &single };
-        theirs.extend_from_slice(&recorded[(rank - 2) * n..][..n]);
+        theirs.extend(truth(rank));
     }
-    compare("targeted", &ours, &theirs, most);
+    compare("targeted", &ours, &theirs);
     let nearest = |norms: &[f64]| -> Vec<f64> {
         (0..n).map(|i| norms.iter().skip(i).step_by(n).copied().fold(f64::INFINITY, f64::min)).collect()
     };
@@ -61,17 +62,16 @@ fn untargeted_matches(r: &Record) {
     let p = r.problem(EPS);
     let attack: Fab = toml::from_str(&format!("iterations = 30\n{KEYS}")).unwrap();
     let (ours, theirs) =
-        (norms(r, &p, attack.nearest(&p).unwrap()), flat(&r.file.f64("fab/untargeted30_norm")));
-    compare("untargeted", &ours, &theirs, 0.95);
+        (norms(r, &p, attack.nearest(&p).unwrap()), flat(&r.double.f64("fab/untargeted30_norm")));
+    compare("untargeted", &ours, &theirs);
     assert!(robust(&ours).abs_diff(robust(&theirs)) <= 1);
 }
 
 #[test]
 fn targeted_distances_match_the_released_code() {
-    targeted_matches(&tiny(), &[2, 3, 4, 5, 6, 7, 8, 9, 10], 9, 0.95);
-    // Only the second class was computed in double precision too. 93 % were seen, where PyTorch's f32 keeps more; why was
-    // not traced.
-    targeted_matches(&resnet(), &[2, 6, 10], 1, 0.9);
+    targeted_matches(&tiny(), &[2, 3, 4, 5, 6, 7, 8, 9, 10]);
+    // Of these 96 distances 92 are within 1e-4 of double precision, as are 92 of those that PyTorch found in f32.
+    targeted_matches(&resnet(), &[2, 6, 10]);
 }
 
 #[test]

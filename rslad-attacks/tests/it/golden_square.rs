@@ -60,24 +60,33 @@ fn replay(r: &Record, f: &dyn Classifier, queries: usize) -> (Vec<f64>, Vec<f64>
     (margins, found.into_iter().map(|(.., asked)| asked).collect())
 }
 
-fn compare(r: &Record, f: &dyn Classifier, queries: usize) {
+/// How many images end as in double precision, with the same queries.
+fn alike(r: &Record, f: &dyn Classifier, queries: usize) -> usize {
     let (margins, asked) = replay(r, f, queries);
-    let read = |name: &str| flat(&r.file.f64(&format!("square_scripted_{queries}/{name}")));
+    let read = |name: &str| flat(&r.double.f64(&format!("square_scripted_{queries}/{name}")));
     let (margins64, asked64) = (read("margin"), read("n_queries"));
-    let n = margins.len();
-    let alike = |i: &usize| (margins[*i] - margins64[*i]).abs() < 1e-4 && asked[*i] == asked64[*i];
-    let same = (0..n).filter(alike).count() as f64 / n as f64;
-    assert!(same >= 0.95, "{same} of the images end as recorded, expected 0.95");
     let stand = |margins: &[f64]| margins.iter().filter(|m| **m > 0.0).count();
-    let (ours, theirs) = (stand(&margins), stand(&margins64));
-    assert!(ours.abs_diff(theirs) <= 2, "{ours} stand, expected {theirs}");
+    assert_eq!(stand(&margins), stand(&margins64));
+    let same = |i: &usize| (margins[*i] - margins64[*i]).abs() < 1e-4 && asked[*i] == asked64[*i];
+    let alike = (0..margins.len()).filter(same).count();
+    eprintln!("{alike} of {} images end as in double precision", margins.len());
+    alike
 }
 
 #[test]
 fn scripted_squares_match_the_released_code() {
     let (tiny, resnet) = (tiny(), resnet());
-    compare(&tiny, &tiny.f, 1000);
-    compare(&resnet, &resnet.f, 300);
+    assert!(alike(&tiny, &tiny.f, 1000) >= 127); // of 128
+    assert!(alike(&resnet, &resnet.f, 300) >= 31); // of 32
+}
+
+#[test]
+fn scripted_squares_in_double_precision_are_those_of_the_released_code() {
+    let (tiny, resnet) = (tiny(), resnet());
+    if std::env::var_os("RSLAD_SLOW_TESTS").is_some() {
+        assert_eq!(alike(&tiny, &tiny.twin(), 1000), 128);
+    }
+    assert_eq!(alike(&resnet, &resnet.twin(), 300), 32);
 }
 
 #[test]
@@ -85,9 +94,7 @@ fn own_squares_are_as_strong_as_the_released_code() {
     // There, over ten seeds: 0.7234 robust with a standard deviation of 0.0099.
     let r = tiny();
     let share = |seed: u64| {
-        let p = r.problem(EPS);
-        let draws = Draws::Keyed { seed, epoch: 0 };
-        let p = Problem::new(p.ball().clone(), p.y(), p.ids().to_vec(), draws).unwrap();
+        let p = r.keyed(EPS, seed);
         let robust = perturb(&r.f, &square(1000), &p).unwrap().robust;
         robust.iter().filter(|r| **r).count() as f64 / robust.len() as f64
     };
@@ -98,9 +105,7 @@ fn own_squares_are_as_strong_as_the_released_code() {
 #[test]
 fn no_example_asks_more_often_than_its_budget_and_the_start() {
     let r = tiny();
-    let p = r.problem(EPS);
-    let draws = Draws::Keyed { seed: 0, epoch: 0 };
-    let p = Problem::new(p.ball().clone(), p.y(), p.ids().to_vec(), draws).unwrap();
+    let p = r.keyed(EPS, 0);
     let attack = square(7);
     let mut search = attack.begin(&p).unwrap();
     for _ in 0..8 {

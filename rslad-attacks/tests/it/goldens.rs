@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Tensor};
 use rslad_models::arch::ArchSpec;
-use rslad_models::{Frozen, Network};
+use rslad_models::{Classifier, Frozen, Gradient, Network, Objective};
 use safetensors::{Dtype, SafeTensors};
 use std::path::PathBuf;
 
@@ -16,6 +16,10 @@ pub(crate) struct Goldens(Vec<u8>);
 impl Goldens {
     pub(crate) fn open(file: &str) -> Self {
         Self(std::fs::read(path(file)).unwrap_or_else(|e| panic!("{file}: {e}")))
+    }
+
+    pub(crate) fn has(&self, name: &str) -> bool {
+        SafeTensors::deserialize(&self.0).unwrap().tensor(name).is_ok()
     }
 
     pub(crate) fn f64(&self, name: &str) -> Tensor {
@@ -44,11 +48,34 @@ impl Goldens {
     }
 }
 
-/// A reference network in eval mode.
-pub(crate) fn network(arch: &str, options: &str, file: &str) -> Frozen {
+/// A reference network.
+pub(crate) fn network(arch: &str, options: &str, file: &str) -> Network {
     let arch = ArchSpec::parse(arch, options).unwrap();
     let weights = candle_core::safetensors::load(path(file), &Device::Cpu).unwrap();
-    Network::with_state_dict(&arch, &weights).unwrap().freeze().unwrap()
+    Network::with_state_dict(&arch, &weights).unwrap()
+}
+
+/// A network in double precision that takes f32 images: what rounding has no part in.
+pub(crate) struct Twin(Frozen);
+
+impl Twin {
+    pub(crate) fn new(network: &Network) -> Self {
+        Self(network.in_double_precision().unwrap().freeze().unwrap())
+    }
+}
+
+impl Classifier for Twin {
+    fn n_classes(&self) -> usize {
+        self.0.n_classes()
+    }
+
+    fn logits(&self, x: &Tensor) -> rslad_models::Result<Tensor> {
+        self.0.logits(&x.to_dtype(DType::F64)?)
+    }
+
+    fn gradient(&self, x: &Tensor, objective: &dyn Objective) -> rslad_models::Result<Gradient> {
+        self.0.gradient(&x.to_dtype(DType::F64)?, objective)
+    }
 }
 
 pub(crate) fn flat(t: &Tensor) -> Vec<f64> {

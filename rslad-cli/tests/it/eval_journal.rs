@@ -134,10 +134,12 @@ fn batches_threads_order_and_shards_do_not_change_a_byte() {
     std::fs::write(place.at("matrix.toml"), MATRIX).unwrap();
     run("whole", "1", &["--batch-size", "250"]);
     let whole = per_example(&place, "whole");
-    for (threads, batch) in [("1", "1"), ("2", "16"), ("3", "50"), ("8", "250"), ("2", "1"), ("8", "16")] {
-        let out = format!("t{threads}b{batch}");
-        run(&out, threads, &["--batch-size", batch]);
-        assert!(per_example(&place, &out) == whole, "{threads} threads, batches of {batch}");
+    for threads in ["1", "2", "3", "8"] {
+        for batch in ["1", "16", "50", "250"] {
+            let out = format!("t{threads}b{batch}");
+            run(&out, threads, &["--batch-size", batch]);
+            assert!(per_example(&place, &out) == whole, "{threads} threads, batches of {batch}");
+        }
     }
     let parts = ["1/5", "2/5", "3/5", "4/5", "5/5"].map(|shard| {
         let out = format!("part{}", &shard[..1]);
@@ -179,7 +181,7 @@ eta = 1.05
 beta = 0.9
 [[column.stages]]
 attack = 'square'
-queries = 1000
+queries = 100
 restarts = 1
 p_init = 0.8
 schedule = 'fixed'

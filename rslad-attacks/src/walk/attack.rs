@@ -1,0 +1,52 @@
+//! Attacks that are a walk: what their files say, and how that makes them attacks.
+
+use super::{Leave, Walk, Walkers};
+use crate::attack::{Access, Attack, Search, State};
+use crate::error::Result;
+use crate::problem::Problem;
+
+/// What the file of such an attack says beside its configuration.
+pub(crate) trait WalkAttack: Send + Sync {
+    /// How one example is searched.
+    type Walk: Walk + 'static;
+
+    /// The name in the registry.
+    const NAME: &'static str;
+
+    /// What it asks of the model.
+    const ACCESS: Access = Access::Gradients;
+
+    /// The walk, whose fallen examples leave when this says.
+    fn walk(&self, leave: Leave) -> Self::Walk;
+
+    /// How it differs from what its name stands for on a model of so many classes.
+    fn adapted(&self, _n_classes: usize) -> Option<String> {
+        None
+    }
+}
+
+impl<A: WalkAttack> Attack for A {
+    fn name(&self) -> &str {
+        A::NAME
+    }
+
+    fn begin(&self, problem: &Problem) -> Result<Box<dyn Search + '_>> {
+        self.search(problem, Leave::AtOnce)
+    }
+
+    fn search(&self, problem: &Problem, leave: Leave) -> Result<Box<dyn Search + '_>> {
+        Ok(Box::new(Walkers::begin(self.walk(leave), problem)?))
+    }
+
+    fn restore(&self, state: &State) -> Result<Box<dyn Search + '_>> {
+        Ok(Box::new(Walkers::restore(self.walk(Leave::AtOnce), state)?))
+    }
+
+    fn adapted(&self, n_classes: usize) -> Option<String> {
+        WalkAttack::adapted(self, n_classes)
+    }
+
+    fn access(&self) -> Access {
+        A::ACCESS
+    }
+}
