@@ -92,7 +92,7 @@ fn run(root: &Path, binary: &Path, engine: &Engine, limit: Duration) -> anyhow::
     let script = root.join("xtask/cluster").join(format!("{}.sh", engine.name));
     let seconds = limit.as_secs().max(1).to_string();
     let mut command = Command::new("timeout"); // TERM is trapped by the script, which then cleans up
-    command.args(["--foreground", "--kill-after=20", &seconds, "bash"]).arg(script);
+    command.args(["--foreground", "--kill-after=90", &seconds, "bash"]).arg(script);
     let status = command.env("RSLAD_BINARY", binary).status().context("cannot start timeout and bash")?;
     if status.code() == Some(124) {
         println!("FAILED: not done after {seconds} s, of {} for all engines", LIMIT.as_secs());

@@ -31,14 +31,18 @@ pub(crate) fn run(args: &GridArgs, quiet: bool) -> Result<()> {
 fn plan(args: &GridDir) -> Result<()> {
     let grid = Grid::load(&args.grid)?;
     let plan = Plan::of(&grid, &args.out)?;
-    let missing = print_plan(&plan)?;
-    match missing {
+    print_plan(&plan)?;
+    nothing_missing(&plan)
+}
+
+fn nothing_missing(plan: &Plan<'_>) -> Result<()> {
+    match plan.missing().first() {
         None => Ok(()),
-        Some(Missing { what, code }) => Err(Ended::Missing { what, code }.into()),
+        Some(Missing { what, code }) => Err(Ended::Missing { what: what.clone(), code: *code }.into()),
     }
 }
 
-fn print_plan(plan: &Plan<'_>) -> Result<Option<Missing>> {
+fn print_plan(plan: &Plan<'_>) -> Result<()> {
     let mut speeds = Speeds::open(plan);
     let (mut seconds, mut bytes, mut rows) = (0.0, 0, vec![]);
     for cell in &plan.cells {
@@ -66,11 +70,10 @@ fn print_plan(plan: &Plan<'_>) -> Result<Option<Missing>> {
         candle_core::utils::get_num_threads(),
         say::short(bytes) + "B"
     ))?;
-    let missing = plan.missing();
-    for Missing { what, .. } in &missing {
+    for Missing { what, .. } in plan.missing() {
         say::result(format!("missing: {what}"))?;
     }
-    Ok(missing.first().map(|missing| (*missing).clone()))
+    Ok(())
 }
 
 fn submit(args: &SubmitArgs, quiet: bool) -> Result<()> {
@@ -95,7 +98,7 @@ fn submit(args: &SubmitArgs, quiet: bool) -> Result<()> {
     }
     let worked = engine.run(&plan, show, &stop);
     if engine.leaves() == Left::Nothing || stop.load(std::sync::atomic::Ordering::Relaxed) {
-        return worked;
+        return worked.and_then(|()| nothing_missing(&plan));
     }
     let written = write_report(&plan); // of what there is, also where a cell failed
     if let Ok(report) = &written {

@@ -1,6 +1,6 @@
 //! `rslad grid submit --engine`: what schedulers are given, whether or not one is here.
 
-use super::support::Place;
+use super::support::{Did, Place};
 use std::fs;
 
 const GRID: &str = "schema = 1\nname = 'two runs'\ntitle = 'Two'\n\
@@ -108,7 +108,7 @@ fn what_an_engine_needs_and_what_it_does_not_take_is_said() {
     let submit = |words: &[&str]| {
         let all = [&["grid", "submit", "grid.toml", "--out", "out"], words].concat();
         let mut command = place.command(&all);
-        let did: super::support::Did = command.env("PATH", place.at("nowhere")).output().unwrap().into();
+        let did: Did = command.env("PATH", place.at("nowhere")).output().unwrap().into();
         did
     };
     for (words, expected) in [
@@ -121,4 +121,53 @@ fn what_an_engine_needs_and_what_it_does_not_take_is_said() {
         let did = submit(words);
         assert!(did.code == 2 && did.err.contains(expected), "{words:?}: {did:?}");
     }
+}
+
+/// A program that stands for `sbatch`: it writes down what it is given, and counts.
+#[cfg(unix)]
+fn with_sbatch(place: &Place) -> String {
+    use std::os::unix::fs::PermissionsExt;
+    fs::create_dir(place.at("bin")).unwrap();
+    let script = "#!/bin/sh\necho \"$*\" >> calls\nexpr 100 + $(grep -c . calls)\n";
+    fs::write(place.at("bin/sbatch"), script).unwrap();
+    fs::set_permissions(place.at("bin/sbatch"), fs::Permissions::from_mode(0o755)).unwrap();
+    format!("{}:{}", place.at("bin").display(), std::env::var("PATH").unwrap())
+}
+
+#[cfg(unix)]
+#[test]
+fn sbatch_is_called_once_a_group_and_what_is_missing_is_still_an_error() {
+    let place = place();
+    let path = with_sbatch(&place);
+    let submit = |out: &str| -> Did {
+        let _ = fs::remove_file(place.at("calls"));
+        let words = ["grid", "submit", "grid.toml", "--out", out, "--engine", "slurm"];
+        place.command(&words).env("PATH", &path).output().unwrap().into()
+    };
+    let calls = || {
+        let calls = fs::read_to_string(place.at("calls")).unwrap();
+        let words = calls.lines().map(|call| call.rsplit_once(' ').unwrap().0.to_string());
+        words.collect::<Vec<_>>()
+    };
+    let did = submit("out").ok();
+    assert_eq!(did.out.trim(), "101 102 103");
+    assert_eq!(
+        calls(),
+        [
+            "--parsable --array=0,2",
+            "--parsable --array=1 --dependency=afterany:101_0",
+            "--parsable --dependency=afterany:101:102"
+        ]
+    );
+    assert!(fs::read_to_string(place.at("out/jobs/slurm-cells.sh")).unwrap().contains("--wait &"));
+
+    let missing = GRID.replace("{ cell = 'sat', checkpoint = 'best' }", "{ file = 'no.pt' }");
+    fs::write(place.at("grid.toml"), missing).unwrap();
+    let did = submit("out");
+    assert!(did.code == 4 && did.err.contains("no.pt: no such file"), "{did:?}");
+    assert_eq!(
+        calls(),
+        ["--parsable --array=0,2", "--parsable --dependency=afterany:101"],
+        "the others go on"
+    );
 }
