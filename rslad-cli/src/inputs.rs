@@ -14,8 +14,11 @@ use rslad_models::{Frozen, Network};
 use std::path::{Path, PathBuf};
 
 /// The teachers that the binary carries.
-const EMBEDDED_TEACHERS: &[(&str, &[u8])] =
-    &[("digits-teacher", include_bytes!("../assets/digits-teacher.safetensors"))];
+const EMBEDDED_TEACHERS: &[(&str, &[u8])] = &[
+    ("digits-teacher", include_bytes!("../assets/digits-teacher.safetensors")),
+    ("fashion-mnist-teacher", include_bytes!("../assets/fashion-mnist-teacher.safetensors")),
+    ("fashion-mnist-teacher-0.1", include_bytes!("../assets/fashion-mnist-teacher-0.1.safetensors")),
+];
 
 /// Which images are held out does not depend on the seed of the run, so that runs can be compared.
 const SPLIT_SEED: u64 = 0;

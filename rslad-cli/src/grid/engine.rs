@@ -7,7 +7,7 @@
 use super::cluster::Cluster;
 use super::hyperqueue::HyperQueue;
 use super::jobs::Jobs;
-use super::local::Local;
+use super::local::{Local, Told};
 use super::parallel::Parallel;
 use super::plan::Plan;
 use super::slurm::Slurm;
@@ -84,7 +84,7 @@ impl Asked {
                 ("--dry-run", self.handing == Handing::Shown),
             ];
             return match needless.iter().find(|(_, given)| *given) {
-                None => Ok(Box::new(Local { threads: self.threads })),
+                None => Ok(Box::new(Local { threads: self.threads, told: Told::All })),
                 Some((flag, _)) => Err(Ended::Usage(format!(
                     "{flag} is for engines that render a script, expected --engine parallel, slurm or hq"
                 ))

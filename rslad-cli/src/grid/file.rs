@@ -271,6 +271,19 @@ impl Grid {
 }
 
 impl GridFile {
+    /// A grid of these cells.
+    pub(crate) fn new(name: &str, title: &str, cell: Vec<Cell>) -> Self {
+        Self {
+            schema: 1,
+            name: name.into(),
+            title: title.into(),
+            stamp: None,
+            table: None,
+            remake: None,
+            cell,
+        }
+    }
+
     fn problem(&self) -> Option<String> {
         if self.schema != 1 {
             return Some(format!("`schema` is {}, expected 1; it was written by another rslad", self.schema));

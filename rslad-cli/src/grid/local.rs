@@ -7,6 +7,7 @@
 
 use super::done::State;
 use super::engine::{Engine, Left};
+use super::file::Cell;
 use super::plan::Plan;
 use crate::exit::Ended;
 use crate::progress::{Show, Work};
@@ -23,6 +24,14 @@ use std::time::{Duration, Instant};
 pub(crate) struct Local {
     /// How many threads may compute at a time.
     pub(crate) threads: usize,
+    pub(crate) told: Told,
+}
+
+/// Which finished cells get a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Told {
+    All,
+    Training,
 }
 
 /// How often children are looked at.
@@ -63,7 +72,8 @@ impl Engine for Local {
         let work = Work::new(show, "cells", phases.len() as u64, done as u64);
         let logs = plan.out.join("logs");
         fs::create_dir_all(&logs).map_err(|source| Ended::NotWritable { path: logs.clone(), source })?;
-        Turn { plan, threads: self.threads, phases, running: vec![], work, logs, show }.work(stop)
+        let (threads, told) = (self.threads, self.told);
+        Turn { plan, threads, told, phases, running: vec![], work, logs, show }.work(stop)
     }
 
     fn leaves(&self) -> Left {
@@ -75,6 +85,7 @@ impl Engine for Local {
 struct Turn<'p, 'g> {
     plan: &'p Plan<'g>,
     threads: usize,
+    told: Told,
     phases: Vec<Phase>,
     running: Vec<Running>,
     work: Work,
@@ -181,7 +192,10 @@ impl Turn<'_, '_> {
         match &self.phases[*index] {
             Phase::Finished => {
                 self.work.advance(1, || name.clone());
-                self.work.line(&format!("  {name:<40} {:>7.1} s", began.elapsed().as_secs_f64()));
+                let trains = matches!(self.plan.cells[*index].cell, Cell::Train(_));
+                if trains || self.told == Told::All {
+                    self.work.line(&format!("  {name:<40} {:>7.1} s", began.elapsed().as_secs_f64()));
+                }
             }
             Phase::Failed(code, words) => self.work.line(&format!("  {name:<40} failed ({code}): {words}")),
             _ => {}

@@ -16,7 +16,7 @@ mod execute;
 pub(crate) mod file;
 mod hyperqueue;
 mod jobs;
-mod local;
+pub(crate) mod local;
 mod parallel;
 pub(crate) mod plan;
 mod slurm;

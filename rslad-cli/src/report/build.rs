@@ -23,7 +23,7 @@ pub(crate) fn report(found: &Found, frame: &Frame, table: Option<&Table>) -> Rep
         stamp: frame.stamp.clone(),
         verdict: verdict(&groups, &evals, frame, table),
         paper: table.map(|table| table.paper.clone()),
-        eps: evals.first().map(|p| p.eval.result.eps.clone()),
+        eps: radii_of(&evals),
         images: images(&evals),
         power: pairs::power(&pairs),
         checks: trust::checks(&placed, &evals, &columns, &radii),
@@ -38,6 +38,16 @@ pub(crate) fn report(found: &Found, frame: &Frame, table: Option<&Table>) -> Rep
         pairs,
         radii,
     }
+}
+
+/// The radius of the table, or the radii of its groups.
+fn radii_of(evals: &[&Placed<'_>]) -> Option<String> {
+    let mut radii: Vec<(f64, &str)> =
+        evals.iter().map(|p| (p.eval.eps(), p.eval.result.eps.as_str())).collect();
+    radii.sort_by(|a, b| a.0.total_cmp(&b.0));
+    radii.dedup();
+    let radii: Vec<&str> = radii.into_iter().map(|(_, eps)| eps).collect();
+    (!radii.is_empty()).then(|| radii.join(" and "))
 }
 
 fn images(evals: &[&Placed<'_>]) -> Option<String> {

@@ -10,7 +10,7 @@ mod curves;
 mod figures;
 mod gather;
 mod labels;
-mod model;
+pub(crate) mod model;
 mod pairs;
 mod published;
 mod render;
@@ -42,6 +42,14 @@ pub(crate) struct Frame {
 /// When nothing below them can be reported, a file is not what its name says, or `out` cannot be
 /// written to.
 pub(crate) fn write(dirs: &[PathBuf], frame: &Frame, out: &Path) -> Result<PathBuf> {
+    write_all(dirs, frame, out).map(|(page, _)| page)
+}
+
+/// As [`write`], with what the page says.
+///
+/// # Errors
+/// As of [`write`].
+pub(crate) fn write_all(dirs: &[PathBuf], frame: &Frame, out: &Path) -> Result<(PathBuf, model::Report)> {
     let table = frame.table.as_deref().map(published::Table::load).transpose()?;
     let found = gather::gather(dirs)?;
     let report = build::report(&found, frame, table.as_ref());
@@ -61,5 +69,5 @@ pub(crate) fn write(dirs: &[PathBuf], frame: &Frame, out: &Path) -> Result<PathB
     save("report.md", render::markdown(&report, &figures)?.as_bytes())?;
     save("report.tex", render::latex(&report)?.as_bytes())?;
     save("report.html", render::html(&report, &figures)?.as_bytes())?; // last: where it is all is
-    Ok(output.file("report.html"))
+    Ok((output.file("report.html"), report))
 }

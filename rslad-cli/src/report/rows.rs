@@ -103,17 +103,19 @@ fn of_file(eval: &EvalDir) -> RowKey {
     }
 }
 
-/// The evaluations of the table: those at the radius and on the data that most of them share.
+/// The evaluations of the table: in each group those at the radius and on the data that most share.
 pub(crate) fn of_table<'p, 'f>(placed: &'p [Placed<'f>]) -> Vec<&'p Placed<'f>> {
-    let mut counts: BTreeMap<(String, String, String), usize> = BTreeMap::new();
     let what = |p: &Placed<'_>| {
         let data = &p.eval.result.data;
-        (p.eval.result.eps.clone(), data.name.clone(), data.split.clone())
+        (p.eval.result.eps.to_string(), data.name.clone(), data.split.clone())
     };
     let candidates: Vec<&Placed<'_>> = placed.iter().filter(|p| !p.eval.of_curve).collect();
-    candidates.iter().for_each(|p| *counts.entry(what(p)).or_default() += 1);
-    let Some((most, _)) = counts.iter().max_by_key(|(_, n)| **n) else { return vec![] };
-    candidates.into_iter().filter(|p| what(p) == *most).collect()
+    let mut counts: BTreeMap<(String, _), usize> = BTreeMap::new();
+    candidates.iter().for_each(|p| *counts.entry((p.group(), what(p))).or_default() += 1);
+    let usual = |group: &str| {
+        counts.iter().filter(|((of, _), _)| of == group).max_by_key(|(_, n)| **n).map(|((_, what), _)| what)
+    };
+    candidates.into_iter().filter(|p| usual(&p.group()) == Some(&what(p))).collect()
 }
 
 /// The columns: the table's, then what else was measured.

@@ -41,6 +41,14 @@ struct Options {
     norm: Norm,
     width: usize,
     blocks: Blocks,
+    /// 2 halves the image at once, a quarter of the work; no published network does, and files from before
+    /// it was an option do not have it.
+    #[serde(default = "unstrided")]
+    stem_stride: usize,
+}
+
+fn unstrided() -> usize {
+    1
 }
 
 fn options_in(shapes: &Shapes<'_>) -> Option<toml::Table> {
@@ -62,7 +70,7 @@ fn resnet(options: &toml::Table, block: Block) -> Result<Graph, String> {
     let width = within("width", o.width, 1, 4096)?;
     let (mut g, x) = GraphBuilder::new(within("in_channels", o.in_channels, 1, 1024)?);
     let x = o.norm.apply(&mut g, x)?;
-    let x = g.conv(x, "conv1", width, 3, 1);
+    let x = g.conv(x, "conv1", width, 3, within("stem_stride", o.stem_stride, 1, 2)?);
     let x = g.batch_norm(x, "bn1");
     let mut x = g.relu(x);
     for (stage, i, stride) in o.blocks.strides() {

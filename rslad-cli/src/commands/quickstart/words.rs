@@ -1,130 +1,154 @@
 //! What the quickstart says: no claim that its numbers do not carry.
 
-use super::Part;
+use super::design::{self, Design};
 use crate::args::QuickstartArgs;
-use crate::result_file::ResultFile;
+use crate::grid::file::Cell;
+use crate::grid::{Plan, State};
+use crate::report::model::{Measured, Report, Row};
 use crate::{run_info, say, table};
 use anyhow::{Context, Result};
-use rslad_attacks::Linf;
-use rslad_attacks::result::ColumnSummary;
-use rslad_data::Dataset;
-use rslad_distill::Inputs;
 use std::path::Path;
 
-pub(super) fn introduction(args: &QuickstartArgs, test: &Dataset, inputs: &Inputs) -> String {
+pub(super) fn introduction(args: &QuickstartArgs, plan: &Plan<'_>, design: &Design) -> Result<String> {
+    let test = rslad_data::open(&design.data, rslad_data::Split::Test)?;
     let [_, h, w] = test.shape();
-    format!(
+    let students = plan.cells.iter().filter(|cell| matches!(cell.cell, Cell::Train(_))).count();
+    let open = (0..plan.cells.len()).filter(|&index| plan.state(index) != State::Finished).count();
+    Ok(format!(
         "rslad {} · quickstart · seed {} · cpu, {} cores\n\
-         data       handwritten digits, {h}x{w}: {} to train, {} to select, {} to test\n\
+         data       {}, {h}x{w}, {} test images\n\
+         work       {students} students to train and attack: {} cells, {open} to do\n\
          directory  {} (Ctrl-C is safe: run again to continue)\n",
         env!("CARGO_PKG_VERSION"),
         args.seed,
         run_info::cores(),
-        inputs.train.len(),
-        inputs.selection.len(),
-        test.len(),
+        test.name(),
+        say::count(design.n as u64),
+        plan.cells.len(),
         args.out.display()
-    )
+    ))
 }
 
-/// The accuracies on one line.
-pub(super) fn accuracies(result: &ResultFile) -> String {
-    let columns = result.columns.iter().map(|c| format!("{} {:.1}", c.name, 100.0 * c.accuracy));
-    let all: Vec<String> =
-        std::iter::once(format!("clean {:.1}", 100.0 * result.clean.accuracy)).chain(columns).collect();
-    all.join(" · ") + " %"
-}
-
-/// The table, what it shows, and where to go from here: to standard output.
-pub(super) fn conclude(parts: &[Part], eps: Linf, out: &Path) -> Result<()> {
-    let rows: Vec<(&str, &ResultFile)> = parts.iter().map(|part| (part.name, &part.result)).collect();
-    say::result(table::of_results(&rows))?;
-    let n = rows[0].1.data.n;
+/// The tables, what they show, and where to go from here: to standard output.
+pub(super) fn conclude(report: &Report, design: &Design, out: &Path) -> Result<()> {
+    for radius in &design.radius {
+        let heading = design::group(&radius.eps);
+        let group =
+            report.groups.iter().find(|group| group.heading == heading).context("a radius has rows")?;
+        let shown = |i: &usize| report.columns[*i].name != "fgsm"; // the weakest, and a line has its length
+        let columns: Vec<usize> = (0..report.columns.len()).filter(shown).collect();
+        let head = columns.iter().map(|&i| report.columns[i].heading.clone());
+        let header = std::iter::once(format!("{heading}, %")).chain(head).collect();
+        let rows = group.rows.iter().map(|row| {
+            let cells = columns.iter().map(|&i| of(row, i).map_or(String::new(), share));
+            std::iter::once(row.label.clone()).chain(cells).collect()
+        });
+        say::result(table::plain(header, rows, 1))?;
+        say::result(claim(&group.rows)?)?;
+        say::result("")?;
+    }
     say::result(format!(
-        "\nThe share of the {n} test images that are classified correctly, and still are under each attack\n\
-         within eps {eps}; in brackets the 95 % interval. Each model is attacked in its own right.\n"
+        "The share of {} test images that are classified correctly, and still are under each attack; in\n\
+         brackets the 95 % interval of the images. Where there are two seeds it is their mean; the report\n\
+         shows them apart, with paired tests and FGSM. AA is AutoAttack, on fewer images.\n",
+        say::count(design.n as u64)
     ))?;
-    let worst = |name: &str| worst(parts, name);
-    say::result(robustness(worst("natural")?, worst("RSLAD")?))?;
-    say::result(ranking(worst("SAT")?, worst("RSLAD")?, n))?;
-    say::result(format!("\nreport   {}", out.join("report.html").display()))?;
+    say::result(format!("report   {}", out.join("report.html").display()))?;
     say::result(format!("picture  {}", out.join("adversarial.png").display()))?;
-    say::result(format!("results  {}", out.join("result.json").display()))?;
+    say::result(format!("results  {}", out.join("report.json").display()))?;
     Ok(say::result("next     rslad list recipes · rslad train --help · rslad eval --help")?)
 }
 
-/// The attack that leaves a model the least.
-fn worst<'p>(parts: &'p [Part], name: &str) -> Result<&'p ColumnSummary> {
-    let part = parts.iter().find(|part| part.name == name).context("a part of the demonstration")?;
-    let columns = part.result.columns.iter();
-    columns.min_by(|a, b| a.accuracy.total_cmp(&b.accuracy)).context("a suite has columns")
+fn of(row: &Row, column: usize) -> Option<&Measured> {
+    row.cells[column].measured.as_ref()
 }
 
-fn robustness(natural: &ColumnSummary, rslad: &ColumnSummary) -> String {
-    let percent = |c: &ColumnSummary| format!("{:.1} %", 100.0 * c.accuracy);
-    match rslad.ci95.0 > natural.ci95.1 {
-        true => format!(
-            "What this shows: the worst of the attacks leaves the natural student {}, and {} to one\n\
-             that never saw a label, only a robust teacher's answers.",
-            percent(natural),
-            percent(rslad)
-        ),
-        false => format!(
-            "Under the worst of the attacks the natural student keeps {}, the RSLAD student {}:\n\
-             as they were trained here, their intervals overlap, and this shows no difference.",
-            percent(natural),
-            percent(rslad)
-        ),
+fn share(measured: &Measured) -> String {
+    table::cell(measured.accuracy, measured.ci95)
+}
+
+/// The attack that leaves a row the least, of those on all images.
+fn worst(row: &Row) -> Result<&Measured> {
+    let most = row.cells.iter().filter_map(|cell| Some(cell.measured.as_ref()?.n)).max().unwrap_or(0);
+    let all = row.cells.iter().filter_map(|cell| cell.measured.as_ref()).filter(|m| m.n == most);
+    all.min_by(|a, b| a.accuracy.total_cmp(&b.accuracy)).context("a row was measured")
+}
+
+/// How RSLAD without labels stands to the others, in a sentence each.
+fn claim(rows: &[Row]) -> Result<String> {
+    let ours = rows.iter().find(|row| row.key.method == "rslad").context("a design has an RSLAD student")?;
+    let rslad = worst(ours)?;
+    let mut few: Vec<(&Row, &Measured)> = vec![];
+    let mut all = None;
+    for row in rows.iter().filter(|row| ["natural", "sat", "trades"].contains(&row.key.method.as_str())) {
+        match row.key.variant == Some("4,000 labels".into()) {
+            true => all = Some((row, worst(row)?)),
+            false => few.push((row, worst(row)?)),
+        }
     }
+    let best = few.into_iter().max_by(|a, b| a.1.accuracy.total_cmp(&b.1.accuracy));
+    let mut said = vec![format!("Without a label, RSLAD keeps {} under the worst attack.", percent(rslad))];
+    let (row, other) = best.context("a design has students with few labels")?;
+    let name = format!("{}, the best of those with few labels,", row.label);
+    said.push(format!("{name} keeps {}: {}", percent(other), stands(rslad, other)));
+    let (row, other) = all.context("a design has a student with all labels")?;
+    said.push(format!("{} keeps {}: {}", row.label, percent(other), stands(rslad, other)));
+    Ok(said.join("\n"))
 }
 
-fn ranking(sat: &ColumnSummary, rslad: &ColumnSummary, n: usize) -> String {
-    let half = 50.0 * (rslad.ci95.1 - rslad.ci95.0);
-    let apart = sat.ci95.0 > rslad.ci95.1 || rslad.ci95.0 > sat.ci95.1;
-    let why = match apart {
-        true => "this is one seed, one small network, and a short training",
-        false => "their intervals overlap, and this is one seed",
-    };
-    format!(
-        "What it cannot show: whether SAT or RSLAD is the better method. With {n} images an accuracy is\n\
-         known to about {half:.0} points either way; {why}."
-    )
+fn percent(measured: &Measured) -> String {
+    format!("{:.1} %", 100.0 * measured.accuracy)
+}
+
+fn stands(rslad: &Measured, other: &Measured) -> &'static str {
+    match () {
+        () if rslad.ci95.0 > other.ci95.1 => "RSLAD is ahead.",
+        () if rslad.ci95.1 < other.ci95.0 => "RSLAD is behind.",
+        () => "their intervals overlap.",
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rslad_attacks::result::{Accuracy, EightBit};
+    use crate::grid::file::{Checkpoint, Role, Row as Key};
+    use crate::report::model::{Cell, Mark};
+    use rslad_attacks::result::Accuracy;
 
-    fn column(correct: usize) -> ColumnSummary {
-        let accuracy = Accuracy { correct, n: 360 };
-        ColumnSummary {
-            name: "pgd20".into(),
-            attack: "pgd".into(),
-            robust: correct,
-            n: 360,
-            accuracy: accuracy.share(),
-            ci95: accuracy.ci95(),
-            max_linf: 0.15,
-            seconds: 0.0,
-            funnel: vec![],
-            non_finite: 0,
-            eight_bit: EightBit { fallen: 0, still: 0 },
-            adapted: None,
-        }
+    fn row(method: &str, labels: &str, correct: usize) -> Row {
+        let key = Key {
+            role: Role::Student,
+            student: "within 8/255".into(),
+            method: method.into(),
+            checkpoint: Checkpoint::Last,
+            variant: Some(labels.into()),
+        };
+        let measured = |correct, n| {
+            let accuracy = Accuracy { correct, n };
+            Some(Measured { accuracy: accuracy.share(), ci95: accuracy.ci95(), n, seeds: vec![] })
+        };
+        let cell = |measured| Cell { measured, published: None, difference: None, mark: Mark::Unpublished };
+        let cells = vec![cell(measured(900, 1000)), cell(measured(correct, 1000)), cell(measured(1, 50))];
+        Row { label: format!("{method}, {labels}"), checkpoint: "last".into(), cells, key }
     }
 
     #[test]
-    fn no_difference_is_claimed_within_the_intervals() {
-        let clear = robustness(&column(17), &column(209));
-        assert!(clear.contains("leaves the natural student 4.7 %, and 58.1 % to one"), "{clear}");
-        assert!(robustness(&column(190), &column(209)).contains("this shows no difference"));
-        assert!(robustness(&column(300), &column(209)).contains("this shows no difference"));
-    }
-
-    #[test]
-    fn methods_are_not_ranked_by_one_run() {
-        assert!(ranking(&column(205), &column(209), 360).contains("intervals overlap"));
-        assert!(ranking(&column(100), &column(209), 360).contains("one small network"));
+    fn no_rank_is_claimed_within_the_intervals() {
+        let said = |few, rslad, all| {
+            let rows = [
+                row("sat", "100 labels", few),
+                row("rslad", "no label", rslad),
+                row("trades", "4,000 labels", all),
+            ];
+            claim(&rows).unwrap()
+        };
+        assert_eq!(
+            said(473, 715, 714),
+            "Without a label, RSLAD keeps 71.5 % under the worst attack.\n\
+             sat, 100 labels, the best of those with few labels, keeps 47.3 %: RSLAD is ahead.\n\
+             trades, 4,000 labels keeps 71.4 %: their intervals overlap."
+        );
+        assert!(said(700, 715, 800).contains("70.0 %: their intervals overlap"));
+        assert!(said(700, 715, 800).ends_with("80.0 %: RSLAD is behind."));
     }
 }

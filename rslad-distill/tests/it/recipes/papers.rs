@@ -17,7 +17,7 @@ fn number(recipe: &Recipe, key: &str) -> f64 {
 fn every_recipe_file_is_embedded() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes");
     let mut files = Vec::new();
-    for set in ["digits", "cifar10", "cifar100"] {
+    for set in ["digits", "fashion-mnist", "cifar10", "cifar100"] {
         for entry in std::fs::read_dir(folder.join(set)).unwrap() {
             let path = entry.unwrap().path();
             files.push(format!("{set}/{}", path.file_stem().unwrap().to_str().unwrap()));
