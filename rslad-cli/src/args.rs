@@ -5,7 +5,7 @@ mod grid;
 mod weights;
 
 pub(crate) use evaluation::{DiffArgs, EvalAction, EvalArgs, EvalCommand, MergeArgs, TransferArgs};
-pub(crate) use grid::{CellArgs, GridArgs, GridCommand, GridDir, ReportArgs, SubmitArgs};
+pub(crate) use grid::{CellArgs, GridArgs, GridCommand, GridDir, PlanArgs, ReportArgs, SubmitArgs};
 pub(crate) use weights::{ConvertArgs, InspectArgs, Sides, WeightsArgs, WeightsCommand};
 
 use clap::builder::PossibleValuesParser;

@@ -79,3 +79,17 @@ fn a_scale_whose_data_are_not_here_says_what_helps() {
     let (code, text) = said(&place.reproduce(&["cifar10", "--scale", "tiny"]));
     assert_eq!((code, text.contains("expected one of smoke, small, paper")), (Some(2), true), "{text}");
 }
+
+#[test]
+fn typed_alone_it_shows_every_scale_and_says_how_to_get_further() {
+    let place = Place::new("alone");
+    let nowhere = place.0.join("nowhere").display().to_string();
+    let (code, text) = said(&place.reproduce(&["cifar10", "--only", "resnet18/rslad", "--data", &nowhere]));
+    assert_eq!(code, Some(3), "{text}");
+    for part in
+        ["cifar10-smoke: ", "cifar10-small: ", "cifar10-paper: ", "data fetch cifar10", "--scale smoke"]
+    {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
+    assert!(text.lines().count() < 40, "the totals, not every cell: {text}");
+}

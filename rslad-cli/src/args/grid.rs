@@ -38,7 +38,7 @@ pub(crate) struct GridArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum GridCommand {
     /// What there is to do, what is done, what it costs as measured here, what is missing
-    Plan(GridDir),
+    Plan(PlanArgs),
     /// Do all cells that are not finished, then write the report
     #[command(visible_alias = "run")]
     Submit(SubmitArgs),
@@ -46,6 +46,15 @@ pub(crate) enum GridCommand {
     Status(GridDir),
     /// Write the report of what is finished to DIR/report
     Report(GridDir),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PlanArgs {
+    #[command(flatten)]
+    pub(crate) dir: GridDir,
+    /// The totals only, not a line for each cell
+    #[arg(long)]
+    pub(crate) brief: bool,
 }
 
 #[derive(Debug, Args)]

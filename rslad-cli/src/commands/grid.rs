@@ -1,6 +1,6 @@
 //! `rslad grid`: what there is to do, what is done, and doing it.
 
-use crate::args::{GridArgs, GridCommand, GridDir, SubmitArgs};
+use crate::args::{GridArgs, GridCommand, GridDir, PlanArgs, SubmitArgs};
 use crate::exit::Ended;
 use crate::grid::cost::Speeds;
 use crate::grid::engine::{Asked, Handing, Left};
@@ -28,10 +28,10 @@ pub(crate) fn run(args: &GridArgs, quiet: bool) -> Result<()> {
 }
 
 /// What there is to do and what it costs. What is missing is an error, after all has been said.
-fn plan(args: &GridDir) -> Result<()> {
-    let grid = Grid::load(&args.grid)?;
-    let plan = Plan::of(&grid, &args.out)?;
-    print_plan(&plan)?;
+fn plan(args: &PlanArgs) -> Result<()> {
+    let grid = Grid::load(&args.dir.grid)?;
+    let plan = Plan::of(&grid, &args.dir.out)?;
+    print_plan(&plan, if args.brief { Lines::Totals } else { Lines::Cells })?;
     nothing_missing(&plan)
 }
 
@@ -42,7 +42,14 @@ fn nothing_missing(plan: &Plan<'_>) -> Result<()> {
     }
 }
 
-fn print_plan(plan: &Plan<'_>) -> Result<()> {
+/// What a plan prints.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lines {
+    Cells,
+    Totals,
+}
+
+fn print_plan(plan: &Plan<'_>, lines: Lines) -> Result<()> {
     let mut speeds = Speeds::open(plan);
     let (mut seconds, mut bytes, mut rows) = (0.0, 0, vec![]);
     for cell in &plan.cells {
@@ -61,7 +68,9 @@ fn print_plan(plan: &Plan<'_>) -> Result<()> {
     if let Some(stamp) = &plan.grid.file.stamp {
         say::result(stamp)?;
     }
-    say::result(format!("\n{}\n", table::plain(header, rows.into_iter(), 4)))?;
+    if lines == Lines::Cells {
+        say::result(format!("\n{}\n", table::plain(header, rows.into_iter(), 4)))?;
+    }
     let done = plan.cells.iter().filter(|cell| plan.state(cell.index) == State::Finished).count();
     say::result(format!(
         "{} cells, {done} finished; {} of computing left, measured on {} threads of this machine; {} of disk",

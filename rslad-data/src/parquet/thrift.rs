@@ -196,9 +196,10 @@ mod tests {
         };
         (0..FIELDS.len()).for_each(|n| refused(&FIELDS[..n], "damaged or no parquet file"));
         refused(&[0x1c; 100], "nests too deeply");
-        refused(&[0x19; 100], "type 9"); // lists of lists of lists
+        refused(&[0x19; 100], "nests too deeply"); // lists of lists of lists
+        refused(&[0x1b], "type 11"); // a map
         refused(&[0x18, 0xff, 0xff, 0xff, 0xff, 0x0f], "more than 4194304 bytes");
-        refused(&[0x19, 0xf1, 0xff, 0xff, 0xff, 0xff, 0x0f], "end");
+        refused(&[0x19, 0xf1, 0xff, 0xff, 0xff, 0xff, 0x0f], "damaged or no parquet file"); // it ends early
         refused(&[0x15, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1], "64 bits");
         let many = [vec![0x19, 0xf3, 0xff, 0xff, 0xff, 0x0f], vec![0; 1 << 19]].concat();
         refused(&many, "more than 262144 values");
