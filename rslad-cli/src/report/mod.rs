@@ -45,10 +45,10 @@ pub(crate) fn write(dirs: &[PathBuf], frame: &Frame, out: &Path) -> Result<PathB
     write_all(dirs, frame, out).map(|(page, _)| page)
 }
 
-/// As [`write`], with what the page says.
+/// As [`write()`], with what the page says.
 ///
 /// # Errors
-/// As of [`write`].
+/// As of [`write()`].
 pub(crate) fn write_all(dirs: &[PathBuf], frame: &Frame, out: &Path) -> Result<(PathBuf, model::Report)> {
     let table = frame.table.as_deref().map(published::Table::load).transpose()?;
     let found = gather::gather(dirs)?;
