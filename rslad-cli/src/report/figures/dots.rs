@@ -19,10 +19,13 @@ enum Line<'r> {
     Row(&'r Row, &'r Cell),
 }
 
-/// The last column that was measured, all rows below each other.
+/// The last of the columns that most rows were measured in, all rows below each other.
 pub(super) fn overview(report: &Report) -> Result<Option<Figure>> {
-    let measured = |i: &usize| report.rows().filter(|(_, row)| row.cells[*i].measured.is_some()).count() > 0;
-    let Some(position) = (0..report.columns.len()).rev().find(measured) else { return Ok(None) };
+    let measured = |i: usize| report.rows().filter(|(_, row)| row.cells[i].measured.is_some()).count();
+    let most = (0..report.columns.len()).map(measured).max().unwrap_or(0);
+    let Some(position) = (0..report.columns.len()).rev().find(|&i| most > 0 && measured(i) == most) else {
+        return Ok(None);
+    };
     let mut lines = vec![];
     for group in &report.groups {
         let rows: Vec<&Row> =
