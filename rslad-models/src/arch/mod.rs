@@ -28,11 +28,12 @@ pub struct Arch {
     pub name: &'static str,
     /// One line on what it is and where it comes from.
     pub about: &'static str,
-    /// The options of the published network, as TOML: every key it has, each with its value there.
+    /// The options of the published network, as TOML: every key it has, each with its value there. The
+    /// `stem_stride` of ResNets is 1 in all of them and left out.
     pub published: &'static str,
     /// The graph of these options.
     pub graph: fn(&toml::Table) -> std::result::Result<Graph, String>,
-    /// What the shapes of its state dict tell about its options: all but the normalization. For a state
+    /// What the shapes of its state dict tell about its options: all but normalization and strides. For a state
     /// dict of another architecture any answer will do: it is compared with the graph.
     pub options: fn(&Shapes<'_>) -> Option<toml::Table>,
 }
@@ -118,8 +119,8 @@ impl ArchSpec {
         Ok(spec)
     }
 
-    /// The architecture whose state dict has these names and shapes. Its normalization leaves no trace in
-    /// them: it is the published one of the architecture.
+    /// The architecture whose state dict has these names and shapes. Normalization and strides leave no
+    /// trace in them: they are the published ones of the architecture.
     pub fn recognize(tensors: &HashMap<String, Tensor>) -> Option<Self> {
         let shapes = Shapes::of(tensors);
         let fits =
