@@ -17,7 +17,8 @@ use candle_core::Tensor;
 use rslad_attacks::evaluate::Source;
 use rslad_attacks::{Error as AttackError, Evaluation, Examples, Place, Protocol, Verdict, checks};
 use rslad_data::{Batch, Dataset};
-use rslad_models::{Classifier, Error as ModelError, Gradient, Objective, durable};
+use rslad_distill::stoppable::Stoppable;
+use rslad_models::{Classifier, durable};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -66,7 +67,7 @@ pub(crate) fn run(job: &Job<'_>, show: Show, stop: &AtomicBool) -> Result<Finish
         points: BTreeMap::new(),
     };
     watcher.progress.continues(journal.len());
-    let f = Stoppable { f: job.f, stop };
+    let f = Stoppable::new(job.f, stop);
     let Question { eps, seed, .. } = job.question;
     let protocol = Protocol { suite: &job.suite.suite, eps, seed, lanes: job.batch_size };
     let evaluated = protocol.run(&f, &images, &mut journal, &mut watcher).and_then(|evaluation| {
@@ -181,38 +182,6 @@ impl Source for Images<'_> {
         let labels: Vec<u32> = rows.iter().map(|&row| self.data.label(row)).collect();
         let ids = rows.iter().map(|&row| self.data.ids()[row]).collect();
         Ok(Examples { ids, y: Tensor::new(labels, x.device())?, x })
-    }
-}
-
-/// A classifier that refuses to go on once it is told to stop, so that an attack of minutes ends within
-/// one pass.
-pub(crate) struct Stoppable<'a> {
-    pub(crate) f: &'a dyn Classifier,
-    pub(crate) stop: &'a AtomicBool,
-}
-
-impl Stoppable<'_> {
-    fn check(&self) -> rslad_models::Result<()> {
-        match self.stop.load(Ordering::Relaxed) {
-            true => Err(ModelError::Other("told to stop".into())),
-            false => Ok(()),
-        }
-    }
-}
-
-impl Classifier for Stoppable<'_> {
-    fn n_classes(&self) -> usize {
-        self.f.n_classes()
-    }
-
-    fn logits(&self, x: &Tensor) -> rslad_models::Result<Tensor> {
-        self.check()?;
-        self.f.logits(x)
-    }
-
-    fn gradient(&self, x: &Tensor, objective: &dyn Objective) -> rslad_models::Result<Gradient> {
-        self.check()?;
-        self.f.gradient(x, objective)
     }
 }
 

@@ -13,6 +13,7 @@ pub mod awp;
 pub mod checks;
 pub mod dump;
 pub mod error;
+mod exchange;
 pub mod guard;
 pub mod inner;
 mod keys;

@@ -13,8 +13,9 @@ use crate::times::timed;
 use candle_core::{Tensor, Var};
 use rslad_attacks::{Ball, Draws, Problem, ascend};
 use rslad_models::randomness::Purpose;
-use rslad_models::{Classifier, Frozen, Network, Pass, Training};
+use rslad_models::{Classifier, Exchange, Frozen, Network, Pass, Training};
 use std::cell::Cell;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The networks of a run.
@@ -47,6 +48,11 @@ impl<'n> Players<'n> {
     ) -> Result<Self> {
         let (training, frozen) = (student.training(), student.freeze()?);
         Ok(Self { student, training, frozen, teacher, second_teacher, spent: Spent::default() })
+    }
+
+    /// Shares the student's batches in train mode with other processes, or no longer.
+    pub(crate) fn share(&mut self, exchange: Option<Arc<dyn Exchange>>) {
+        self.training.share(exchange);
     }
 
     /// The student.

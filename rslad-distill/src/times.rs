@@ -19,7 +19,8 @@ pub struct Times {
     pub teacher: Duration,
     /// The student's forwards and backwards, and the loss.
     pub outer: Duration,
-    /// Adding up with the other ranks; waiting for them is part of it.
+    /// Adding gradients up with the other ranks; waiting for them is part of it. Batch statistics of all ranks
+    /// are part of the stage that asks for them.
     pub exchange: Duration,
     /// The optimizer's step.
     pub optimizer: Duration,

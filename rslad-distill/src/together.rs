@@ -5,9 +5,11 @@
 //! from the same weights and statistics, augmentation and attack draw by example, so what a shard computes
 //! does not depend on where. What is left is the order of the sum. With `[parallel]` the recipe says how
 //! many shards there are, and their gradients are added in their order: the same bits on any number of
-//! ranks. Without it every rank is a shard, and they are added in one collective sum.
+//! ranks. Without it every rank is a shard, and they are added in one collective sum. Where the recipe asks
+//! for it, the shards are normalized by the statistics of the whole batch (`exchange.rs`).
 
 use crate::error::{Error, Result};
+use crate::exchange::exchanging;
 use crate::method::{Method, Terms};
 use crate::ranks::{Reduce, bytes_of, values_of};
 use crate::step::{Players, Rows, StepConfig, StepInput, StepOutput, step};
@@ -19,13 +21,43 @@ use std::ops::Range;
 
 /// `[parallel]` of a recipe.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "expected { shards = 8, running = \"first\" } or { batch_norm = \"synchronized\" }"
+)]
+pub enum ParallelConfig {
+    /// Every batch is taken in a fixed number of parts.
+    Shards(Shards),
+    /// Every batch is normalized as a whole, whoever has its images.
+    Whole(Whole),
+}
+
+/// Parts of every batch, each with batch statistics of its own, whose gradients are added in their order:
+/// the same bits on any number of ranks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ParallelConfig {
-    /// Parts of every batch, each with batch statistics of its own, whose gradients are added in their
-    /// order; as many ranks as this at most share them.
+pub struct Shards {
+    /// How many; as many ranks as this at most share them.
     pub shards: usize,
-    /// What becomes of the running statistics of the shards.
+    /// What becomes of their running statistics.
     pub running: Running,
+}
+
+/// Batches normalized over all ranks, PyTorch's `SyncBatchNorm`: what one process computes, up to the
+/// rounding of sums.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Whole {
+    /// The one way there is.
+    pub batch_norm: Synchronized,
+}
+
+/// See [`Whole`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Synchronized {
+    /// Over the images of all ranks.
+    Synchronized,
 }
 
 /// Whose running statistics stay after a step.
@@ -41,8 +73,22 @@ pub enum Running {
 impl ParallelConfig {
     /// What is wrong with it, if anything: key, value, expectation.
     pub(crate) fn problem(&self) -> Option<String> {
-        let shards = self.shards;
-        (!(1..=4096).contains(&shards)).then(|| format!("`parallel.shards` is {shards}, expected 1 to 4096"))
+        let Self::Shards(Shards { shards, .. }) = self else { return None };
+        (!(1..=4096).contains(shards)).then(|| format!("`parallel.shards` is {shards}, expected 1 to 4096"))
+    }
+
+    /// The key by which a batch is taken in parts, if it is.
+    pub(crate) fn splits(&self) -> Option<&'static str> {
+        match self {
+            Self::Shards(Shards { shards: 1, .. }) => None,
+            Self::Shards(_) => Some("parallel.shards"),
+            Self::Whole(_) => Some("parallel.batch_norm"),
+        }
+    }
+
+    /// Whether any number of ranks ends with the same bits.
+    pub(crate) fn is_fixed(&self) -> bool {
+        matches!(self, Self::Shards(_))
     }
 }
 
@@ -52,6 +98,7 @@ pub(crate) struct Together<'r> {
     shards: usize,
     running: Running,
     order: Order,
+    statistics: Statistics,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -62,19 +109,32 @@ enum Order {
     Free,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Statistics {
+    OfShard,
+    OfBatch,
+}
+
 impl<'r> Together<'r> {
     /// # Errors
     /// When there are more ranks than shards.
     pub(crate) fn new(config: Option<&ParallelConfig>, ranks: &'r dyn Reduce) -> Result<Self> {
         let n = ranks.ranks();
+        let by_rank = Self {
+            ranks,
+            shards: n,
+            running: Running::First,
+            order: Order::Free,
+            statistics: Statistics::OfShard,
+        };
         match config {
-            None => Ok(Self { ranks, shards: n, running: Running::First, order: Order::Free }),
-            Some(config) if n > config.shards => Err(Error::Ranks(format!(
-                "{n} ranks for {} shards (`parallel.shards`), expected at most as many ranks; start fewer",
-                config.shards
+            None => Ok(by_rank),
+            Some(ParallelConfig::Whole(_)) => Ok(Self { statistics: Statistics::OfBatch, ..by_rank }),
+            Some(ParallelConfig::Shards(Shards { shards, .. })) if n > *shards => Err(Error::Ranks(format!(
+                "{n} ranks for {shards} shards (`parallel.shards`), expected at most as many ranks; start fewer"
             ))),
-            Some(config) => {
-                Ok(Self { ranks, shards: config.shards, running: config.running, order: Order::Fixed })
+            Some(ParallelConfig::Shards(Shards { shards, running })) => {
+                Ok(Self { shards: *shards, running: *running, order: Order::Fixed, ..by_rank })
             }
         }
     }
@@ -107,7 +167,12 @@ impl<'r> Together<'r> {
             restore(players.student(), &before)?;
             let rows = part(n, shard, self.shards);
             let rows = Rows::of(input, rows.start, rows.len())?;
-            let out = step(method, config, players, &rows.input(input))?;
+            let out = match self.statistics {
+                Statistics::OfShard => step(method, config, players, &rows.input(input)),
+                Statistics::OfBatch => exchanging(self.ranks, players, |players| {
+                    step(method, config, players, &rows.input(input))
+                }),
+            }?;
             own.push(self.flatten(&out, players.student(), shard, n)?);
             points.push(out.x_adv);
             terms = Some(out.terms);
@@ -255,7 +320,7 @@ mod tests {
 
     #[test]
     fn a_sum_in_order_is_that_of_its_shards_in_order() {
-        let config = ParallelConfig { shards: 3, running: Running::First };
+        let config = ParallelConfig::Shards(Shards { shards: 3, running: Running::First });
         let together = Together::new(Some(&config), &Alone).unwrap();
         let len = PIECE + 5;
         let shard = |seed: u32| -> Vec<f32> {

@@ -16,7 +16,7 @@ use crate::soft_labels::SoftLabels;
 use crate::state::{self, Position, Sums};
 use crate::step::{Players, StepInput, StepOutput};
 use crate::times::Times;
-use crate::together::{ParallelConfig, Running, Together, buffers, restore};
+use crate::together::{ParallelConfig, Running, Shards, Together, buffers, restore};
 use candle_core::Tensor;
 use rslad_attacks::suite::Suite;
 use rslad_attacks::{Draws, Evaluation, Examples, evaluate};
@@ -95,7 +95,8 @@ pub fn train_together(
     let student = Network::new(&recipe.student, recipe.seed)?;
     let fresh = Sgd::new(recipe.optim.momentum, recipe.optim.weight_decay);
     let averages = Averages::new(recipe.average.as_ref());
-    let begun_by = if recipe.parallel.is_some() { 1 } else { ranks.ranks() };
+    let fixed = recipe.parallel.as_ref().is_some_and(ParallelConfig::is_fixed);
+    let begun_by = if fixed { 1 } else { ranks.ranks() };
     let (position, sgd, averages) = match newest(dir, ranks)? {
         Some((file, bytes)) => state::restore(&file, &bytes, &student, fresh, averages)?,
         None => (Position::start(begun_by), fresh, averages),
@@ -106,7 +107,7 @@ pub fn train_together(
     if position.ranks != begun_by {
         return Err(Error::Ranks(format!(
             "the run was begun by {} processes and these are {begun_by}, which would go on to other bits; start \
-             as many, or begin a run with `[parallel]`, whose result depends on no number of processes",
+             as many, or begin a run with `parallel.shards`, whose result depends on no number of processes",
             position.ranks
         )));
     }
@@ -300,8 +301,8 @@ impl Run<'_> {
     fn as_taken(&self) -> Recipe {
         let mut recipe = self.recipe.clone();
         if self.together.shards() > 1 && recipe.parallel.is_none() {
-            recipe.parallel =
-                Some(ParallelConfig { shards: self.together.shards(), running: Running::First });
+            let shards = Shards { shards: self.together.shards(), running: Running::First };
+            recipe.parallel = Some(ParallelConfig::Shards(shards));
         }
         recipe
     }
@@ -310,7 +311,7 @@ impl Run<'_> {
         let (epoch, epochs) = (self.position.epoch, self.recipe.schedule.epochs);
         let before = (self.position.clone(), self.averages.clone());
         self.averages.after_epoch(self.student, epoch)?;
-        let evals = match epoch % self.recipe.select.every == 0 || epoch == epochs {
+        let evals = match self.recipe.select.every.has(epoch) || epoch == epochs {
             false => None,
             true => {
                 let clock = Instant::now();

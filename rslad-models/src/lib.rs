@@ -25,5 +25,5 @@ pub mod randomness;
 pub use arch::{ARCHS, ArchSpec};
 pub use classifier::{Classifier, ClosureObjective, Gradient, Objective};
 pub use error::{Error, Result};
-pub use exec::{AttackView, Engine, Executor, Frozen, Isa, Pass, Training};
+pub use exec::{AttackView, Engine, Exchange, Executor, Frozen, Isa, Pass, Training};
 pub use network::Network;

@@ -40,6 +40,17 @@ recipe 3 2
 same "$place/free" "$place/two" metrics.jsonl
 ok "without them, 2 ranks hold equal weights at every save, and every time end with the same"
 
+recipe 1 0
+words+=(--set "parallel={ batch_norm = 'synchronized' }")
+"$rslad" "${words[@]}" --out "$place/sync1" >"$place/sync1.log" 2>&1 || fail "one process: $(tail -3 "$place/sync1.log")"
+"${launch[@]}" -n 2 "$rslad" "${words[@]}" --out "$place/sync2" >"$place/sync2.log" 2>&1 ||
+    fail "2 ranks, synchronized: $(tail -3 "$place/sync2.log")"
+first_loss() { grep -m1 -o '"loss":[-0-9.e]*' "$1/metrics.jsonl" | cut -d: -f2; }
+awk -v a="$(first_loss "$place/sync1")" -v b="$(first_loss "$place/sync2")" \
+    'BEGIN { exit !(a > 0 && (a - b) ^ 2 < (1e-5 * a) ^ 2) }' ||
+    fail "synchronized, the first loss is $(first_loss "$place/sync1") on one process and $(first_loss "$place/sync2") on two"
+ok "with synchronized batch normalization 2 ranks begin as one process does"
+
 recipe 40 4
 "$rslad" "${words[@]}" --out "$place/whole" >"$place/whole.log" 2>&1 || fail "whole: $(tail -3 "$place/whole.log")"
 "${launch[@]}" -n 2 "$rslad" "${words[@]}" --out "$place/killed" >"$place/killed.log" 2>&1 &

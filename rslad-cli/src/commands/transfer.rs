@@ -15,6 +15,7 @@ use rslad_attacks::suite::Column;
 use rslad_attacks::transfer::{Threat, needs_surrogate, transfer};
 use rslad_attacks::{Linf, Suite};
 use rslad_data::Dataset;
+use rslad_distill::stoppable::Stoppable;
 use rslad_models::{Classifier, Frozen, durable};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -147,7 +148,7 @@ impl Arena<'_> {
         targets: &[&dyn Classifier],
     ) -> Result<Vec<Vec<bool>>> {
         let mut work = Work::new(self.show, &format!("{} on {on}", column.name), self.n as u64, 0);
-        let f = evaluation::Stoppable { f, stop: self.stop };
+        let f = Stoppable::new(f, self.stop);
         let mut done = |n: usize| work.advance(n as u64, || "images".into());
         match transfer(&f, targets, column.attack.as_ref(), &self.images, self.threat, &mut done) {
             Err(_) if self.stop.load(Ordering::Relaxed) => Err(Ended::EvaluationInterrupted.into()),

@@ -22,7 +22,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::path::Path;
 
+mod cadence;
 mod embedded;
+pub use cadence::{Cadence, Changing};
 pub use embedded::{RECIPES, RecipeEntry};
 
 /// A checked recipe.
@@ -141,8 +143,8 @@ pub struct SelectConfig {
     pub hold_out: usize,
     /// What counts there.
     pub by: SelectBy,
-    /// Evaluate after every so many epochs, and after the last.
-    pub every: u64,
+    /// After which epochs, beside the last.
+    pub every: Cadence,
 }
 
 /// The images that choose the best checkpoint.
@@ -258,11 +260,16 @@ impl Recipe {
     }
 
     fn unsupported(&self) -> Option<String> {
-        let parts = [
-            ("data.micro_batch", self.data.micro_batch.is_some()),
-            ("parallel.shards", self.parallel.as_ref().is_some_and(|parallel| parallel.shards > 1)),
-        ];
-        let (key, _) = parts.into_iter().find(|(_, given)| *given && self.awp.is_some())?;
+        let micro = self.data.micro_batch.map(|_| "data.micro_batch");
+        let split = self.parallel.as_ref().and_then(ParallelConfig::splits);
+        if let (Some(_), Some(ParallelConfig::Whole(_))) = (micro, &self.parallel) {
+            return Some(
+                "`data.micro_batch` is given with `parallel.batch_norm`, whose statistics are those of the \
+                 whole batch; remove one"
+                    .into(),
+            );
+        }
+        let key = micro.or(split).filter(|_| self.awp.is_some())?;
         Some(format!(
             "`{key}` is given with `[awp]`, whose perturbation is one for the whole batch; remove one"
         ))
@@ -332,8 +339,8 @@ impl SelectConfig {
     }
 
     fn problem(&self) -> Option<String> {
-        if self.every == 0 {
-            return Some("`select.every` is 0, expected 1 or more epochs".into());
+        if let Some(problem) = self.every.problem() {
+            return Some(problem);
         }
         if (self.on == SelectOn::Validation) != (self.hold_out > 0) {
             return Some(match self.on {

@@ -5,6 +5,7 @@ use crate::averaging::Average;
 use crate::error::{Error, Result};
 use crate::method::Progress;
 use crate::observer::EvalEvent;
+use crate::ranks;
 use crate::recipe::{SelectBy, SelectOn};
 use crate::state::Best;
 use crate::step::{Players, StepInput, judge};
@@ -23,16 +24,26 @@ impl Run<'_> {
         events.extend(self.evaluate_one(None, self.student, stop)?);
         let averages: Vec<Average> = self.averages.begun().cloned().collect();
         for average in averages {
-            if self.told(stop)? {
-                return Ok(None);
-            }
-            let images =
-                self.loader.epoch(self.position.epoch).map(|batch| Ok::<_, Error>(batch?.x().clone()));
-            let network = average.network(self.student, images)?;
+            let Some(network) = self.network_of(&average, stop)? else { return Ok(None) };
             events.extend(self.evaluate_one(Some(average.name()), &network, stop)?);
         }
         let all = 1 + self.averages.begun().count();
         Ok((events.len() == all).then_some(events))
+    }
+
+    /// An average as a network, which can take a pass over the training images; nothing when any rank was
+    /// told to stop meanwhile.
+    fn network_of(&self, average: &Average, stop: &AtomicBool) -> Result<Option<Network>> {
+        let told = || stop.load(Ordering::Relaxed);
+        let images = self.loader.epoch(self.position.epoch).map(|batch| match told() {
+            true => Err(Error::Model(rslad_models::Error::Other("told to stop".into()))),
+            false => Ok(batch?.x().clone()),
+        });
+        let network = average.network(self.student, images);
+        if ranks::any(self.ranks, network.is_err() && told())? {
+            return Ok(None);
+        }
+        network.map(Some)
     }
 
     /// Evaluates weights and keeps them if they are the best of their kind so far, or the last; nothing
@@ -46,15 +57,14 @@ impl Run<'_> {
         let select = &self.recipe.select;
         let Some([clean, robust]) = self.count(network, stop)? else { return Ok(None) };
         let (epoch, n) = (self.position.epoch, self.inputs.selection.len());
-        let now = Best {
-            epoch,
-            clean: clean as f64 / n as f64,
-            robust: robust as f64 / n as f64,
-            loss: match select.by {
-                SelectBy::Robust => None,
-                SelectBy::Loss => Some(self.selection_loss(network)?),
-            },
+        let loss = match select.by {
+            SelectBy::Robust => None,
+            SelectBy::Loss => {
+                let Some(loss) = self.selection_loss(network, stop)? else { return Ok(None) };
+                Some(loss)
+            }
         };
+        let now = Best { epoch, clean: clean as f64 / n as f64, robust: robust as f64 / n as f64, loss };
         let kept = match average {
             None => &mut self.position.best,
             Some(name) => self.position.best_averages.entry(name.into()).or_default(),
@@ -77,7 +87,8 @@ impl Run<'_> {
     }
 
     /// The method's mean loss on the images to select on, in eval mode: the same attack starts each time.
-    fn selection_loss(&self, network: &Network) -> Result<f64> {
+    /// Nothing when any rank was told to stop meanwhile.
+    fn selection_loss(&self, network: &Network, stop: &AtomicBool) -> Result<Option<f64>> {
         let Inputs { teacher, second_teacher, selection, .. } = self.inputs;
         let mut players = Players::new(network, teacher.as_ref(), second_teacher.as_ref())?;
         let mut own = vec![]; // every rank takes its turn of the batches
@@ -86,6 +97,10 @@ impl Run<'_> {
             .zip(turns)
             .filter(|(_, turn)| *turn == self.ranks.rank())
         {
+            if stop.load(Ordering::Relaxed) {
+                own.push(STOPPED);
+                break;
+            }
             let batch = batch?;
             let input = StepInput {
                 x: batch.x(),
@@ -99,10 +114,13 @@ impl Run<'_> {
             own.extend((terms.value()? * batch.len() as f64).to_le_bytes());
         }
         let all = self.ranks.gather(&own)?;
+        if all.iter().any(|bytes| !bytes.as_chunks::<8>().1.is_empty()) {
+            return Ok(None);
+        }
         let losses: Vec<&[[u8; 8]]> = all.iter().map(|bytes| bytes.as_chunks().0).collect();
         let longest = losses.iter().map(|losses| losses.len()).max().unwrap_or(0);
         let in_turn = (0..longest).flat_map(|i| losses.iter().filter_map(move |losses| losses.get(i)));
-        Ok(in_turn.map(|bytes| f64::from_le_bytes(*bytes)).sum::<f64>() / selection.len() as f64)
+        Ok(Some(in_turn.map(|bytes| f64::from_le_bytes(*bytes)).sum::<f64>() / selection.len() as f64))
     }
 
     /// How many of the images that select are classified correctly, clean and under the suite's last
@@ -159,6 +177,9 @@ impl Run<'_> {
         provenance
     }
 }
+
+/// Follows the losses of a rank that was told to stop: one byte more than any number of them.
+const STOPPED: u8 = 1;
 
 fn on_name(on: SelectOn) -> &'static str {
     match on {

@@ -129,6 +129,34 @@ fn the_gradient_of_shards_is_that_of_micro_batches_up_to_rounding() {
 }
 
 #[test]
+fn with_synchronized_normalization_ranks_do_what_one_process_does() {
+    let first_steps = [
+        ("data.limit", "52"),
+        ("schedule.epochs", "1"),
+        ("schedule.drops", "[]"),
+        ("schedule.warmup", "0"),
+        ("select.every", "1"),
+    ];
+    for view in ["'frozen'", "'batch_statistics'"] {
+        let synchronized = ("parallel", "{ batch_norm = 'synchronized' }");
+        let recipe = micro(&[&first_steps[..], &[("inner.view", view), synchronized]].concat());
+        let alone = tempfile::tempdir().unwrap();
+        train_in(alone.path(), &recipe, &inputs(&recipe), &mut ());
+        let whole = weights(alone.path(), "last.safetensors");
+        for ranks in [2, 3] {
+            let dir = tempfile::tempdir().unwrap();
+            run(dir.path(), &recipe, ranks);
+            let off = relative_l2(&weights(dir.path(), "last.safetensors"), &whole);
+            assert!(off < 1e-6, "{view}, {ranks} ranks: off by {off:e}");
+        }
+        let by_rank = micro(&[&first_steps[..], &[("inner.view", view)]].concat());
+        let dir = tempfile::tempdir().unwrap();
+        run(dir.path(), &by_rank, 2);
+        assert!(relative_l2(&weights(dir.path(), "last.safetensors"), &whole) > 1e-4, "{view}: by rank");
+    }
+}
+
+#[test]
 fn any_rank_can_be_told_to_stop_and_the_run_goes_on_to_the_same_bytes() {
     let recipe = &recipes()[0];
     let (whole, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());

@@ -7,10 +7,12 @@
 
 use super::backward::Move;
 use super::engine::Threads;
+use super::exchange::{Exchange, Rows};
 use super::plan::{Buffers, Hold, Part, Plan};
 use super::program::{Kind, Program, Step};
 use super::runner::{BatchFactors, Runner};
 use super::weights::Weights;
+use crate::error::Result;
 use crate::graph::Graph;
 use crate::kernels::conv::{Share, Sweep, Tiles, WeightSums, tile_gradient, tile_parts, weight_gradient};
 use crate::kernels::{Isa, Layout, batch_norm, depthwise};
@@ -22,6 +24,8 @@ pub(super) struct Machine<'a> {
     pub(super) isa: Isa,
     pub(super) graph: &'a Graph,
     pub(super) program: &'a Program,
+    /// Where the batch is shared with other processes.
+    pub(super) exchange: Option<&'a dyn Exchange>,
 }
 
 /// A batch on its way: its forward has run.
@@ -73,7 +77,7 @@ impl Machine<'_> {
         (images, n): (&[f32], usize),
         hold: Hold,
         trained: &[Option<Trained>],
-    ) -> (Batch, Vec<Moments>) {
+    ) -> Result<(Batch, Vec<Moments>)> {
         let mut batch = Batch {
             threads: threads.for_work(n as u64 * plan.multiply_adds),
             factors: vec![None; self.program.steps.len()],
@@ -91,13 +95,13 @@ impl Machine<'_> {
         for (stop, trained) in trained.iter().enumerate() {
             let Some(trained) = trained else { continue };
             batch.advance(self, start..stop, images, pixels);
-            let moments = batch.moments(self, stop);
+            let moments = batch.moments(self, stop)?;
             batch.factors[stop] = Some(factors(&moments, trained));
             seen.push(moments);
             start = stop;
         }
         batch.advance(self, start..end, images, pixels);
-        (batch, seen)
+        Ok((batch, seen))
     }
 }
 
@@ -135,41 +139,29 @@ impl Batch {
     }
 
     /// Puts the moments of all images together (Chan et al. 1979).
-    fn moments(&self, machine: &Machine<'_>, step: usize) -> Moments {
+    fn moments(&self, machine: &Machine<'_>, step: usize) -> Result<Moments> {
         let Step { kind: Kind::Norm(node), source, .. } = machine.program.steps[step] else {
             unreachable!("moments belong to a normalization")
         };
         let layout = &self.plan.layouts[source];
-        let (images, pixels) = (self.images as f64, layout.pixels() as f64);
-        let [means, squares] = self.totals(layout, |mean, square| [mean, square]);
-        let mean: Vec<f64> = means.iter().map(|sum| sum / images).collect();
+        let rows = Rows::new(self.own_sums(layout), layout.stride(), machine.exchange)?;
+        let (images, pixels) = (rows.images(), layout.pixels());
+        let [means, squares] = rows.totals(layout.channels, |_| 1.0);
+        let mean: Vec<f64> = means.iter().map(|sum| sum / images as f64).collect();
         let mut spread = vec![0.0; mean.len()];
-        for rows in self.rows_of_sums(layout) {
+        for (image, _) in rows.iter() {
             for (c, spread) in spread.iter_mut().enumerate() {
-                *spread += (f64::from(rows[c]) - mean[c]).powi(2);
+                *spread += (f64::from(image[c]) - mean[c]).powi(2);
             }
         }
-        let count = self.images * layout.pixels();
-        let squared = squares.iter().zip(&spread).map(|(square, spread)| square + pixels * spread);
-        Moments { node, variance: squared.map(|m2| m2 / count as f64).collect(), mean, count }
+        let count = images * pixels;
+        let squared = squares.iter().zip(&spread).map(|(square, spread)| square + pixels as f64 * spread);
+        Ok(Moments { node, variance: squared.map(|m2| m2 / count as f64).collect(), mean, count })
     }
 
-    /// The two rows of sums of every image, in order.
-    fn rows_of_sums(&self, layout: &Layout) -> impl Iterator<Item = &[f32]> {
-        self.sums.chunks_exact(2 * layout.stride()).take(self.images)
-    }
-
-    /// Sums over the images of what `terms` makes of an image's two sums, per channel.
-    fn totals(&self, layout: &Layout, terms: impl Fn(f64, f64) -> [f64; 2]) -> [Vec<f64>; 2] {
-        let mut totals = [vec![0.0; layout.channels], vec![0.0; layout.channels]];
-        for rows in self.rows_of_sums(layout) {
-            for c in 0..layout.channels {
-                let [a, b] = terms(rows[c].into(), rows[layout.stride() + c].into());
-                totals[0][c] += a;
-                totals[1][c] += b;
-            }
-        }
-        totals
+    /// The two rows of sums of each image of this process, in order.
+    fn own_sums(&self, layout: &Layout) -> &[f32] {
+        &self.sums[..self.images * 2 * layout.stride()]
     }
 
     /// The logits, `[n, K]`.
@@ -186,17 +178,17 @@ impl Batch {
         mut self,
         machine: &Machine<'_>,
         dlogits: &[f32],
-    ) -> Vec<EntryGradient> {
+    ) -> Result<Vec<EntryGradient>> {
         let mut gradients = Vec::new();
         let needed = below_parameters(machine.program);
-        self.back(machine, dlogits, &needed, Some(&mut gradients));
+        self.back(machine, dlogits, &needed, Some(&mut gradients))?;
         self.recycle();
-        gradients
+        Ok(gradients)
     }
 
     /// The gradient of the images, `[n, C, H, W]`, given that of the logits.
-    pub(super) fn image_gradient(mut self, machine: &Machine<'_>, dlogits: &[f32]) -> Vec<f32> {
-        self.back(machine, dlogits, &vec![true; machine.program.values.len()], None);
+    pub(super) fn image_gradient(mut self, machine: &Machine<'_>, dlogits: &[f32]) -> Result<Vec<f32>> {
+        self.back(machine, dlogits, &vec![true; machine.program.values.len()], None)?;
         let image = self.plan.layouts[0].channels * self.plan.layouts[0].pixels();
         let mut dx = vec![0.0; self.images * image];
         let Self { plan, weights, factors, gradients, images, .. } = &mut self;
@@ -205,7 +197,7 @@ impl Batch {
             runner.export_gradient(&gradients.whole(*images), &mut dx);
         }
         self.recycle();
-        dx
+        Ok(dx)
     }
 
     /// Gives the buffers back to the plan.
@@ -219,7 +211,7 @@ impl Batch {
         dlogits: &[f32],
         needed: &[bool],
         mut gradients: Option<&mut Vec<EntryGradient>>,
-    ) {
+    ) -> Result<()> {
         self.import_gradient(machine, dlogits);
         let plan = Arc::clone(&self.plan);
         let mut pending: Vec<Move> = Vec::new(); // that every image can still make by itself
@@ -228,7 +220,10 @@ impl Batch {
                 match (machine.program.steps[step].kind, gradients.as_deref_mut()) {
                     (Kind::Norm(node), out) => {
                         self.retreat(machine, &std::mem::take(&mut pending), Some((step, from)));
-                        let of_norm = self.norm_gradients(machine, step);
+                        // A loss is the mean over a process's images, what an attack ascends their sum.
+                        let (own, mean) = (self.images as f64, out.is_some());
+                        let weight = |n: usize| if mean { n as f64 / own } else { 1.0 };
+                        let of_norm = self.norm_gradients(machine, step, weight)?;
                         if let Some(out) = out {
                             let entries = machine.graph.first_entry(node)..; // weight, then bias
                             out.extend(
@@ -248,6 +243,7 @@ impl Batch {
             }
         }
         self.retreat(machine, &pending, None);
+        Ok(())
     }
 
     fn import_gradient(&mut self, machine: &Machine<'_>, dlogits: &[f32]) {
@@ -284,11 +280,27 @@ impl Batch {
         });
     }
 
-    /// The gradients of a normalization's weight and bias; readies its way back.
-    fn norm_gradients(&mut self, machine: &Machine<'_>, step: usize) -> [Vec<f32>; 2] {
+    /// The gradients of a normalization's weight and bias; readies its way back, where `weight` makes the
+    /// gradients of a process of so many images comparable with this one's.
+    fn norm_gradients(
+        &mut self,
+        machine: &Machine<'_>,
+        step: usize,
+        weight: impl Fn(usize) -> f64,
+    ) -> Result<[Vec<f32>; 2]> {
         let layout = self.plan.layouts[machine.program.steps[step].source];
-        let [plain, weighted] = self.totals(&layout, |a, b| [a, b]);
-        let count = (self.images * layout.pixels()) as f64;
+        let rows = Rows::new(self.own_sums(&layout), layout.stride(), machine.exchange)?;
+        let [plain, weighted] = rows.totals(layout.channels, weight);
+        let count = (rows.images() * layout.pixels()) as f64;
+        let own = match machine.exchange {
+            None => [weighted.clone(), plain.clone()],
+            Some(_) => {
+                let own = Rows::new(self.own_sums(&layout), layout.stride(), None)?;
+                let [plain, weighted] = own.totals(layout.channels, |_| 1.0);
+                [weighted, plain]
+            }
+        };
+        drop(rows);
         let Some(f) = &mut self.factors[step] else { unreachable!("the forward set the factors") };
         f.backward = [vec![0.0; layout.stride()], vec![0.0; layout.stride()]];
         for c in 0..layout.channels {
@@ -298,7 +310,7 @@ impl Batch {
             f.backward[1][c] =
                 (-f64::from(f.scale[c]) * plain[c] / count - slope * f64::from(f.mean[c])) as f32;
         }
-        [weighted, plain].map(|sums| sums.into_iter().map(|v| v as f32).collect())
+        Ok(own.map(|sums| sums.into_iter().map(|v| v as f32).collect()))
     }
 
     fn weight_gradients(

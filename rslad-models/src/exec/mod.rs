@@ -11,6 +11,7 @@
 mod backward;
 mod batch;
 mod engine;
+mod exchange;
 mod frozen;
 mod plan;
 mod program;
@@ -24,6 +25,7 @@ mod weights;
 
 pub use crate::kernels::Isa;
 pub use engine::{Engine, Executor};
+pub use exchange::Exchange;
 pub use frozen::Frozen;
 pub use training::{AttackView, Pass, Training};
 pub use update::{Descent, sum_of_squares};

@@ -2,6 +2,7 @@
 
 use super::batch::{Batch, Machine, Moments, Trained};
 use super::engine::{Engine, Executor, Threads};
+use super::exchange::Exchange;
 use super::plan::{Hold, Plans};
 use super::program::{Kind, Mode};
 use super::reference::{self, Seen, Statistics};
@@ -18,10 +19,11 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 /// gradients of several backwards add up until they are taken.
 pub struct Training<'n> {
     network: &'n Network,
-    engine: Option<Engine>,           // none: as the environment says
-    body: OnceLock<Option<Compiled>>, // none: the reference runs
-    gradients: Vec<Option<Sum>>,      // one per parameter
-    buffers: Mutex<()>,               // held while running statistics change
+    engine: Option<Engine>,              // none: as the environment says
+    exchange: Option<Arc<dyn Exchange>>, // none: a batch is this process's alone
+    body: OnceLock<Option<Compiled>>,    // none: the reference runs
+    gradients: Vec<Option<Sum>>,         // one per parameter
+    buffers: Mutex<()>,                  // held while running statistics change
 }
 
 /// A parameter's gradients, added up.
@@ -66,12 +68,20 @@ impl<'n> Training<'n> {
     pub(crate) fn new(network: &'n Network) -> Self {
         let n = network.params().parameters().count();
         let (gradients, buffers) = ((0..n).map(|_| None).collect(), Mutex::new(()));
-        Self { network, engine: None, body: OnceLock::new(), gradients, buffers }
+        Self { network, engine: None, exchange: None, body: OnceLock::new(), gradients, buffers }
     }
 
     /// A network in train mode on a given engine, whatever the environment says.
     pub fn with_engine(network: &'n Network, engine: Engine) -> Self {
         Self { engine: Some(engine), ..Self::new(network) }
+    }
+
+    /// From now on a batch is shared with other processes: each forward and each way back takes the images
+    /// of all into its statistics, and all must make them in the same order. Gradients of parameters stay
+    /// those of this process's own images; they add up to the whole batch's, each by its share of the images.
+    /// `None` ends it.
+    pub fn share(&mut self, exchange: Option<Arc<dyn Exchange>>) {
+        self.exchange = exchange;
     }
 
     /// A forward with batch statistics; updates the running statistics as PyTorch does (momentum 0.1,
@@ -92,7 +102,8 @@ impl<'n> Training<'n> {
             self.track(&seen, None)?;
             return Ok(Pass { logits: tracked.detach(), body: PassBody::Reference(tracked) });
         };
-        let (batch, logits, seen) = compiled.forward(self.network, x, Hold::Values)?;
+        let (batch, logits, seen) =
+            compiled.forward(self.network, self.exchange.as_deref(), x, Hold::Values)?;
         self.track(&seen, None)?;
         Ok(Pass { logits, body: PassBody::Compiled(batch) })
     }
@@ -122,10 +133,10 @@ impl<'n> Training<'n> {
             }
             PassBody::Compiled(batch) => {
                 let Some(compiled) = self.compiled()? else { unreachable!("a plan made this pass") };
-                let machine = compiled.machine(self.network);
-                let threads = &compiled.threads;
-                let found =
-                    with_values(&dlogits, |d| threads.within(|| batch.parameter_gradients(&machine, d)))?;
+                let machine = compiled.machine(self.network, self.exchange.as_deref());
+                let found = with_values(&dlogits, |d| {
+                    compiled.run(&machine, || batch.parameter_gradients(&machine, d))
+                })??;
                 for gradient in found {
                     let entries = self.network.params().entries();
                     let is_parameter = |e: &&graph::Entry| e.kind == graph::Kind::Parameter;
@@ -188,24 +199,39 @@ impl<'n> Training<'n> {
             let logits = reference::run(self.network.graph(), &params, x, Statistics::Batch(&mut seen))?;
             return Ok((logits, seen));
         };
-        let (batch, logits, seen) = compiled.forward(self.network, x, Hold::Passing)?;
+        let (batch, logits, seen) =
+            compiled.forward(self.network, self.exchange.as_deref(), x, Hold::Passing)?;
         batch.recycle();
         Ok((logits, seen))
     }
 
     /// The plans, or none where the reference runs.
     fn compiled(&self) -> Result<Option<&Compiled>> {
-        if let Some(body) = self.body.get() {
-            return Ok(body.as_ref());
-        }
-        let engine = self.engine.map_or_else(Engine::from_environment, Ok)?;
-        let compiled = match engine.executor {
-            Executor::Plan(isa) if self.network.dtype() == DType::F32 => {
-                Compiled::new(self.network, isa, engine)?
+        let compiled = match self.body.get() {
+            Some(body) => body,
+            None => {
+                let body = self.compile()?;
+                self.body.get_or_init(|| body)
             }
-            _ => None,
         };
-        Ok(self.body.get_or_init(|| compiled).as_ref())
+        if compiled.is_none() && self.exchange.is_some() {
+            return Err(Error::Other(
+                "processes share a batch in compiled plans only, and this network runs on the reference; unset \
+                 RSLAD_EXEC, or let every process normalize its own images"
+                    .into(),
+            ));
+        }
+        Ok(compiled.as_ref())
+    }
+
+    fn compile(&self) -> Result<Option<Compiled>> {
+        let engine = self.engine.map_or_else(Engine::from_environment, Ok)?;
+        match engine.executor {
+            Executor::Plan(isa) if self.network.dtype() == DType::F32 => {
+                Compiled::new(self.network, isa, engine)
+            }
+            _ => Ok(None),
+        }
     }
 
     fn tensors(&self, get: impl Fn(usize) -> Tensor) -> Vec<Tensor> {
@@ -255,13 +281,13 @@ impl Classifier for AttackView<'_> {
             let logits = self.logits(x.as_tensor())?;
             return pull_back(&x, &logits, objective);
         };
-        let (batch, logits, seen) = compiled.forward(t.network, x, Hold::Values)?;
+        let (batch, logits, seen) = compiled.forward(t.network, t.exchange.as_deref(), x, Hold::Values)?;
         t.track(&seen, None)?;
         let rows: Vec<u32> = (0..logits.dim(0)? as u32).collect();
         let (loss, dlogits) = objective.value_and_grad(&rows, &logits)?;
         let dlogits = like_logits(&dlogits, &logits)?;
-        let machine = compiled.machine(t.network);
-        let dx = with_values(&dlogits, |d| compiled.threads.within(|| batch.image_gradient(&machine, d)))?;
+        let machine = compiled.machine(t.network, t.exchange.as_deref());
+        let dx = with_values(&dlogits, |d| compiled.run(&machine, || batch.image_gradient(&machine, d)))??;
         Ok(Gradient { logits, loss, dx: Tensor::from_vec(dx, x.shape(), &Device::Cpu)? })
     }
 }
@@ -285,21 +311,35 @@ impl Compiled {
         Ok(Some(Self { isa, threads: Threads::new(engine.threads)?, plans, packed: Mutex::default() }))
     }
 
-    fn machine<'a>(&'a self, network: &'a Network) -> Machine<'a> {
-        Machine { isa: self.isa, graph: network.graph(), program: &self.plans.program }
+    fn machine<'a>(&'a self, network: &'a Network, exchange: Option<&'a dyn Exchange>) -> Machine<'a> {
+        Machine { isa: self.isa, graph: network.graph(), program: &self.plans.program, exchange }
     }
 
-    fn forward(&self, network: &Network, x: &Tensor, hold: Hold) -> Result<(Batch, Tensor, Vec<Seen>)> {
+    /// Runs a pass on the threads of the pool; one that waits for other processes keeps none of them waiting.
+    fn run<R: Send>(&self, machine: &Machine<'_>, pass: impl FnOnce() -> R + Send) -> R {
+        match machine.exchange {
+            None => self.threads.within(pass),
+            Some(_) => pass(),
+        }
+    }
+
+    fn forward(
+        &self,
+        network: &Network,
+        exchange: Option<&dyn Exchange>,
+        x: &Tensor,
+        hold: Hold,
+    ) -> Result<(Batch, Tensor, Vec<Seen>)> {
         let graph = network.graph();
         reference::check_images(graph, x)?;
         let (n, _, h, w) = x.dims4()?;
         let plan = self.plans.get(graph, h, w)?;
         let trained = self.trained(network, n, (h, w))?;
         let weights = self.weights(network)?;
-        let machine = self.machine(network);
+        let machine = self.machine(network, exchange);
         let (mut batch, moments) = with_values(x, |pixels| {
-            self.threads.within(|| machine.forward(plan, weights, &self.threads, (pixels, n), hold, &trained))
-        })?;
+            self.run(&machine, || machine.forward(plan, weights, &self.threads, (pixels, n), hold, &trained))
+        })??;
         let logits = Tensor::from_vec(batch.logits(&machine), (n, graph.n_classes()), &Device::Cpu)?;
         Ok((batch, logits, moments.iter().map(seen).collect::<Result<_>>()?))
     }

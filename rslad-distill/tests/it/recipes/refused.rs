@@ -141,6 +141,16 @@ const EDITS: &[(&str, &str, &str)] = &[
     ("crop = 1", "crop = 65", "`data.augment.crop` is 65, expected 0 to 64 pixels"),
     ("every = 2", "every = 0", "`select.every` is 0, expected 1 or more epochs"),
     (
+        "every = 2",
+        "every = { first = 20, from = 215, then = 0 }",
+        "`select.every.then` is 0, expected 1 or more epochs",
+    ),
+    (
+        "every = 2",
+        "every = { first = 20, then = 1 }",
+        "`select.every`: expected a number of epochs, or { first = 20, from = 215, then = 1 }",
+    ),
+    (
         "hold_out = 20",
         "hold_out = 0",
         "`select.hold_out` is 0, expected the number of training images to hold out",
@@ -189,6 +199,12 @@ const CHANGES: &[(&str, &str, &str)] = &[
     ),
     ("awp.gamma", "0.1", "`awp.warmup` is missing"),
     ("awp", "{ gamma = 0.0, warmup = 0 }", "`awp.gamma` is 0, expected above 0 and at most 1; write 0.005"),
+    (
+        "parallel",
+        "{ shards = 2 }",
+        "`parallel`: expected { shards = 8, running = \"first\" } or { batch_norm = \"synchronized\" }",
+    ),
+    ("parallel", "{ shards = 0, running = 'first' }", "`parallel.shards` is 0, expected 1 to 4096"),
     ("data.micro_batch", "1", "`data.micro_batch` is 1, expected 2 to 32 (`data.batch`)"),
     ("data.micro_batch", "33", "`data.micro_batch` is 33, expected 2 to 32 (`data.batch`)"),
     ("select.by", "clean", "`select.by` is \"clean\", expected `robust` or `loss`"),

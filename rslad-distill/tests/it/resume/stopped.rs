@@ -69,13 +69,25 @@ fn a_run_stopped_after_every_step_ends_with_the_same_bytes() {
 
 #[test]
 fn a_run_stopped_at_random_times_evaluations_included_ends_with_the_same_bytes() {
-    let whole = undisturbed(micro(&[("select.every", "1"), ("inner.steps", "1")]));
+    let often = [("select.every", "1"), ("inner.steps", "1")];
+    stopped_at_random_times(&often);
+    let averages = [
+        ("select.by", "loss"),
+        ("average.ema", "{ decay = 0.9, batch_norm = \"reestimated\" }"),
+        ("average.swa", "{ from = 2, batch_norm = \"reestimated\" }"),
+    ];
+    stopped_at_random_times(&[&often[..], &averages].concat());
+}
+
+fn stopped_at_random_times(changes: &[(&str, &str)]) {
+    let whole = undisturbed(micro(changes));
     let (dir, mut log, mut draws) = (tempfile::tempdir().unwrap(), Log::default(), stream("times", 0));
     let mut sittings = 0;
     loop {
         let stop = AtomicBool::new(false);
         let held = RunDir::open(dir.path(), &whole.recipe).unwrap();
-        let wait = Duration::from_micros(u64::from(draws.below(20_000)));
+        let longest = 20_000 + 1_000 * sittings; // an evaluation must fit in, also on a slow machine
+        let wait = Duration::from_micros(u64::from(draws.below(longest)));
         let outcome = std::thread::scope(|scope| {
             scope.spawn(|| {
                 std::thread::sleep(wait);
