@@ -5,7 +5,9 @@ mod grid;
 mod weights;
 
 pub(crate) use evaluation::{DiffArgs, EvalAction, EvalArgs, EvalCommand, MergeArgs, TransferArgs};
-pub(crate) use grid::{CellArgs, GridArgs, GridCommand, GridDir, PlanArgs, ReportArgs, SubmitArgs};
+pub(crate) use grid::{
+    CellArgs, GridArgs, GridCommand, GridDir, PlanArgs, RecordArgs, ReportArgs, SubmitArgs,
+};
 pub(crate) use weights::{ConvertArgs, InspectArgs, Sides, WeightsArgs, WeightsCommand};
 
 use clap::builder::PossibleValuesParser;
@@ -110,6 +112,12 @@ pub(crate) enum Command {
     /// Everything below the directories is read: training runs, evaluations, transfer matrices, pictures.
     /// Nothing is computed anew, no model is opened, and what is not there is called not run.
     Report(ReportArgs),
+    /// Keep what is small of runs and evaluations, with their report, for a repository
+    ///
+    /// Recipes, measurements, results, the ends of logs and weights of at most 1 MB are kept; paths of this
+    /// machine are cut to their ends. A README is begun, to be finished by hand: run again into the same
+    /// directory, the rest is made anew and the README stays.
+    Record(RecordArgs),
     /// Plan, do, watch and report a grid: a table as a list of cells
     Grid(GridArgs),
     /// Do one cell of a grid: what every scheduler runs

@@ -19,6 +19,7 @@ mod parts;
 mod picture;
 mod progress;
 mod ranks;
+mod record;
 mod report;
 mod result_file;
 mod run_info;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
         Command::Doctor(args) => commands::doctor::run(&args),
         Command::Transfer(args) => commands::transfer::run(&args, cli.quiet),
         Command::Report(args) => commands::report::run(&args),
+        Command::Record(args) => commands::record::run(&args),
         Command::Grid(args) => commands::grid::run(&args, cli.quiet),
         Command::Cell(args) => commands::cell::run(&args, cli.quiet),
         Command::Weights(args) => commands::weights::run(&args),

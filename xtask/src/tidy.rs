@@ -8,6 +8,7 @@ mod layout;
 mod links;
 mod manifests;
 mod recipes;
+mod records;
 mod rust;
 pub(crate) mod test_count;
 mod toml;
@@ -63,6 +64,7 @@ const CHECKS: &[Check] = &[
     layout::no_path_of_one_machine,
     links::relative_links_resolve,
     recipes::recipes_are_their_parts,
+    records::records_are_finished_and_small,
 ];
 
 /// Runs every check over the files that git knows or would add.

@@ -24,7 +24,35 @@ pub(crate) struct ReportArgs {
     /// The head of the report
     #[arg(long, value_name = "TEXT")]
     pub(crate) title: Option<String>,
+    /// What must stand over every number, such as that none is comparable with the published ones
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) stamp: Option<String>,
     /// Where the report is written
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example: rslad record runs/teacher runs/sat runs/rslad runs/rslad-eval --title 'Four students' \\
+             --log training.log --out xtask/records/2026-12-01-four-students")]
+pub(crate) struct RecordArgs {
+    /// Directories with runs and evaluations, at any depth
+    #[arg(value_name = "DIR", required = true)]
+    pub(crate) dirs: Vec<PathBuf>,
+    /// The head of the record and of its report
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) title: String,
+    /// Published values to set beside the measured ones (TOML)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) table: Option<PathBuf>,
+    /// What must stand over every number
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) stamp: Option<String>,
+    /// A log whose last lines are kept; may be repeated
+    #[arg(long, value_name = "FILE")]
+    pub(crate) log: Vec<PathBuf>,
+    /// The directory of the record, empty or with an older one
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,
 }

@@ -9,6 +9,7 @@ pub(crate) mod eval;
 pub(crate) mod grid;
 pub(crate) mod list;
 pub(crate) mod quickstart;
+pub(crate) mod record;
 pub(crate) mod replay;
 pub(crate) mod report;
 pub(crate) mod train;

@@ -4,6 +4,7 @@
 use crate::exit::Ended;
 use crate::grid::file::Row as RowKey;
 use crate::look;
+use crate::record::WEIGHTS;
 use crate::result_file::parse_radius;
 use crate::weight_files::hex;
 use anyhow::{Context, Result};
@@ -220,9 +221,12 @@ fn run(dir: &Path, name: String) -> Result<RunDir> {
     let lines = read("metrics.jsonl")?;
     let events = lines.lines().filter(|line| line.contains("\"eval\""));
     let evals = events.filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let recorded = read(WEIGHTS).unwrap_or_default();
     let weights = ["best", "last"].iter().filter_map(|checkpoint| {
-        let bytes = fs::read(dir.join(format!("{checkpoint}.safetensors"))).ok()?;
-        Some((checkpoint.to_string(), hex(&bytes)))
+        let file = format!("{checkpoint}.safetensors");
+        let known = || recorded.lines().find_map(|line| Some(line.strip_suffix(&file)?.trim().to_string()));
+        let hash = fs::read(dir.join(&file)).ok().map(|bytes| hex(&bytes)).or_else(known)?;
+        Some((checkpoint.to_string(), hash))
     });
     let weights = weights.collect();
     Ok(RunDir { name, recipe, recipe_text, info: info.unwrap_or_default(), evals, weights })

@@ -15,6 +15,7 @@ mod list;
 mod memory;
 mod output;
 mod quickstart;
+mod record;
 mod replay;
 mod report;
 mod shown;

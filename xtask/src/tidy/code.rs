@@ -18,7 +18,7 @@ pub(super) fn uses<'n>(file: &File, needles: &[&'n str]) -> Vec<(usize, &'n str)
 /// The part of a source file that ships: all before its unit tests.
 pub(super) fn shipped(file: &File) -> File {
     let end = file.text.find("#[cfg(test)]\nmod tests {").unwrap_or(file.text.len());
-    File { path: file.path.clone(), text: file.text[..end].to_owned() }
+    File { path: file.path.clone(), text: file.text[..end].to_owned(), bytes: end }
 }
 
 /// The source with comments, strings and characters turned into blanks; line breaks stay.
