@@ -268,8 +268,8 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 
 /// Whether a file is a run's `state-*.safetensors`, which looks like weights to a newcomer.
 fn is_state(bytes: &[u8]) -> bool {
-    let Ok((_, header)) = safetensors::SafeTensors::read_metadata(bytes) else { return false };
-    header.metadata().as_ref().is_some_and(|metadata| metadata.contains_key("rslad-state"))
+    checkpoint::header(bytes)
+        .is_ok_and(|header| header.metadata().as_ref().is_some_and(|m| m.contains_key("rslad-state")))
 }
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 use crate::dataset::{Contents, Dataset, Split, UNLABELED};
 use crate::error::{Error, Result};
 use crate::pixels::Pixels;
-use safetensors::tensor::TensorView;
+use rslad_models::checkpoint;
+use safetensors::tensor::{Metadata, TensorView};
 use safetensors::{Dtype, SafeTensors};
 use std::path::Path;
 
@@ -21,6 +22,7 @@ const MAX_CLASSES: u64 = 1 << 16;
 pub fn tensors(path: &Path, split: Split) -> Result<Dataset> {
     let bytes = std::fs::read(path).map_err(Error::reading(path))?;
     let wrong = |message: String| Error::file(path, message);
+    let header = checkpoint::header(&bytes).map_err(|fault| wrong(fault.to_string()))?;
     let file = SafeTensors::deserialize(&bytes).map_err(|e| wrong(format!("no safetensors file ({e})")))?;
     let images = file
         .tensor("images")
@@ -37,7 +39,7 @@ pub fn tensors(path: &Path, split: Split) -> Result<Dataset> {
             return Err(wrong(format!("`images` is {other:?}, expected U8 (255 means 1) or F32 in [0,1]")));
         }
     };
-    let stated = stated_classes(&bytes).map_err(&wrong)?;
+    let stated = stated_classes(&header).map_err(&wrong)?;
     let labels = match file.tensor("labels") {
         Ok(labels) => checked(&labels, n, stated).map_err(&wrong)?,
         Err(_) => vec![UNLABELED; n],
@@ -59,8 +61,7 @@ pub fn tensors(path: &Path, split: Split) -> Result<Dataset> {
 }
 
 /// `classes` of the metadata.
-fn stated_classes(bytes: &[u8]) -> std::result::Result<Option<u64>, String> {
-    let Ok((_, header)) = SafeTensors::read_metadata(bytes) else { return Ok(None) };
+fn stated_classes(header: &Metadata) -> std::result::Result<Option<u64>, String> {
     let Some(text) = header.metadata().as_ref().and_then(|metadata| metadata.get("classes")) else {
         return Ok(None);
     };

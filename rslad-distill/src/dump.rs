@@ -12,9 +12,9 @@ use crate::step::{Players, StepInput, StepOutput};
 use crate::together::Together;
 use candle_core::{DType, Device, Tensor};
 use rslad_attacks::Draws;
-use rslad_models::checkpoint::seal::{self, Seal};
+use rslad_models::checkpoint::seal::Seal;
+use rslad_models::checkpoint::{self, seal};
 use rslad_models::{Error as ModelError, Frozen, Network, durable};
-use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -190,8 +190,8 @@ impl Dump {
 }
 
 fn told(bytes: &[u8]) -> std::result::Result<Told, String> {
-    let (_, header) = SafeTensors::read_metadata(bytes)
-        .map_err(|e| format!("is damaged, or not a dump of `rslad train` ({e})"))?;
+    let header =
+        checkpoint::header(bytes).map_err(|e| format!("is damaged, or not a dump of `rslad train` ({e})"))?;
     let text = header.metadata().as_ref().and_then(|m| m.get(KEY));
     let text =
         text.ok_or("is not a dump, expected a dump-*.safetensors of a run that ended with exit code 5")?;

@@ -10,9 +10,9 @@ use crate::error::{Error, Result};
 use crate::optim::Sgd;
 use crate::run_dir::RunDir;
 use candle_core::{Device, Tensor};
-use rslad_models::checkpoint::seal::{self, Seal};
+use rslad_models::checkpoint::seal::Seal;
+use rslad_models::checkpoint::{self, seal};
 use rslad_models::{Error as ModelError, Network, durable};
-use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashMap};
@@ -224,7 +224,7 @@ pub(crate) fn newest(dir: &RunDir) -> Result<Option<(String, Vec<u8>)>> {
 }
 
 fn position(bytes: &[u8]) -> std::result::Result<Position, String> {
-    let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| e.to_string())?;
+    let header = checkpoint::header(bytes).map_err(|fault| fault.to_string())?;
     let text = header.metadata().as_ref().and_then(|m| m.get(KEY)).ok_or("is not a state of rslad")?;
     let damaged = |e: serde_json::Error| format!("damaged position: {e}");
     let value: serde_json::Value = serde_json::from_str(text).map_err(damaged)?;

@@ -115,7 +115,7 @@ fn tensors_out_of_range_are_named_with_index_minimum_and_maximum() {
     );
     check(&[("x", Dtype::U8, &[1], vec![0])], None, "has [\"x\"], expected `images` and `labels`");
     check(&[("images", Dtype::U8, &[0, 1, 2, 2], vec![])], None, "no images, expected at least 1");
-    assert!(opened(b"<html>").unwrap_err().starts_with("no safetensors file ("));
+    assert!(opened(b"<html>").unwrap_err().starts_with("is no safetensors file"));
 }
 
 fn idx(shape: &[u32], values: &[u8]) -> Vec<u8> {

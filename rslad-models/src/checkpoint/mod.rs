@@ -12,6 +12,7 @@
 
 mod bytes;
 mod fault;
+mod header;
 mod kind;
 mod names;
 pub mod pickle;
@@ -19,17 +20,17 @@ pub mod seal;
 pub mod torch;
 
 pub use fault::Fault;
+pub use header::header;
 pub use kind::{Format, recognize};
 pub use names::{Remark, StateDict};
 
+use header::MOST_TENSORS;
 use seal::Seal;
 
 use crate::arch::ArchSpec;
 use crate::durable;
 use crate::error::{Error, Result};
 use candle_core::Tensor;
-use safetensors::SafeTensors;
-use safetensors::tensor::Metadata as Header;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -39,8 +40,6 @@ pub type Provenance = BTreeMap<String, serde_json::Value>;
 
 /// The version of the format that this build writes. Version 1 had no seal.
 const FORMAT: u32 = 2;
-/// No network here has nearly as many tensors; a file with more is not one of ours.
-const MOST_TENSORS: usize = 10_000;
 const DAMAGED: &str =
     "is damaged: its contents are not those that were sealed; copy it again, or train again";
 
@@ -104,12 +103,12 @@ pub fn open(bytes: &[u8], origin: &Path) -> Result<Contents> {
 }
 
 fn is_ours(bytes: &[u8]) -> bool {
-    let header = SafeTensors::read_metadata(bytes).ok();
-    header.is_some_and(|(_, header)| header.metadata().as_ref().is_some_and(|m| m.contains_key("rslad")))
+    header(bytes).is_ok_and(|header| header.metadata().as_ref().is_some_and(|m| m.contains_key("rslad")))
 }
 
 /// The state dict of a safetensors file without our metadata.
 fn foreign(bytes: &[u8]) -> std::result::Result<StateDict, Fault> {
+    header(bytes)?;
     let tensors = tensors(bytes).map_err(Fault::Damaged)?;
     let names = names::tidy(tensors.into_iter().collect())?;
     let constants: Vec<_> = names.constants.into_iter().collect();
@@ -149,21 +148,8 @@ pub fn read_tensors(path: &Path) -> Result<HashMap<String, Tensor>> {
     tensors(&bytes).map_err(|message| Error::Checkpoint { path: path.into(), message })
 }
 
-fn header(bytes: &[u8]) -> std::result::Result<Header, String> {
-    // Every tensor opens a brace, so that too many are seen before the header is parsed.
-    let length = bytes.first_chunk().map_or(0, |length| u64::from_le_bytes(*length));
-    let text = bytes.iter().skip(8).take(usize::try_from(length).unwrap_or(usize::MAX));
-    if text.filter(|&&byte| byte == b'{').count() > 2 * MOST_TENSORS {
-        return Err(format!("has a header of too many tensors, expected at most {MOST_TENSORS}"));
-    }
-    let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| {
-        format!("not a safetensors file, or a damaged one ({e}); was it written by `rslad train`, and wholly copied?")
-    })?;
-    Ok(header)
-}
-
 fn metadata(bytes: &[u8]) -> std::result::Result<Metadata, String> {
-    let header = header(bytes)?;
+    let header = header(bytes).map_err(|fault| fault.to_string())?;
     let text = header.metadata().as_ref().and_then(|m| m.get("rslad")).ok_or(
         "has no `rslad` metadata, so its architecture is unknown; give `--arch NAME` and its `--arch-set` options",
     )?;
@@ -180,7 +166,7 @@ fn metadata(bytes: &[u8]) -> std::result::Result<Metadata, String> {
 }
 
 fn tensors(bytes: &[u8]) -> std::result::Result<HashMap<String, Tensor>, String> {
-    let n = header(bytes)?.tensors().len();
+    let n = header(bytes).map_err(|fault| fault.to_string())?.tensors().len();
     if n > MOST_TENSORS {
         return Err(format!("has {n} tensors, expected at most {MOST_TENSORS}"));
     }

@@ -3,7 +3,7 @@
 
 use rslad_models::Network;
 use rslad_models::checkpoint::seal::{self, Seal};
-use rslad_models::checkpoint::{self, torch};
+use rslad_models::checkpoint::{self, Contents, torch};
 use std::fmt::Write as _;
 use std::io::{Cursor, Write as _};
 use std::path::Path;
@@ -94,11 +94,17 @@ fn cut(bytes: &[u8]) -> Option<Vec<u8>> {
 fn read(path: &Path) {
     let bytes = std::fs::read(path).unwrap();
     let (before, began) = (peak(), cpu_time());
+    let opened = checkpoint::open(&bytes, path); // what the command does
+    let network = opened.and_then(|contents| match contents {
+        Contents::Checkpoint(own) => Network::of_checkpoint(&own, path).map(drop),
+        Contents::StateDict(_) => Ok(()),
+    });
+    assert!(network.is_err(), "it opens");
     let fault = match checkpoint::recognize(&bytes) {
         Ok(checkpoint::Format::Safetensors) => {
-            Network::from_bytes(&bytes, path).map(|_| ()).map_err(|e| format!("{e:?}"))
+            Network::from_bytes(&bytes, path).map(drop).map_err(|e| format!("{e:?}"))
         }
-        _ => torch::read(&bytes).map(|_| ()).map_err(|fault| format!("{fault:?}")),
+        _ => torch::read(&bytes).map(drop).map_err(|fault| format!("{fault:?}")),
     };
     let fault = fault.err().unwrap_or_else(|| "none".into()).replace('\n', " ");
     println!("\nfault {fault} | costs {} {}", cpu_time() - began, peak() - before);
@@ -416,8 +422,13 @@ fn safetensors() -> Vec<File> {
     let tensor = |name: &str, shape: &str, offsets: &str| {
         format!("\"{name}\":{{\"dtype\":\"F32\",\"shape\":{shape},\"data_offsets\":{offsets}}}")
     };
-    let many: Vec<String> =
-        (0..30_000).map(|i| tensor(&i.to_string(), "[1]", &format!("[{},{}]", 4 * i, 4 * i + 4))).collect();
+    let many = |n: usize| {
+        let one = |i: usize| tensor(&i.to_string(), "[1]", &format!("[{},{}]", 4 * i, 4 * i + 4));
+        (0..n).map(one).collect::<Vec<_>>().join(",")
+    };
+    let notes: Vec<String> = (0..400_000).map(|i| format!("\"{i}\":\"\"")).collect();
+    let notes = format!("{{\"__metadata__\":{{{}}}}}", notes.join(","));
+    let sides = format!("{{{}}}", tensor("a", &format!("[{}1]", "1,".repeat(1_900_000)), "[0,4]"));
     let huge = "{\"arch\":\"resnet50\",\"classes\":100000,\"in_channels\":1024,\"norm\":\"none\",\"width\":4096,\
                 \"blocks\":\"100,100,100,100,100,100,100,100\"}";
     let two = format!("{},{}", tensor("a", "[1]", "[0,4]"), tensor("b", "[1]", "[2,6]"));
@@ -437,7 +448,15 @@ fn safetensors() -> Vec<File> {
         ),
         ("bytes after the tensors", file(&with(&tensor("a", "[1]", "[0,4]")), &[0; 9]), "Checkpoint"),
         ("tensors that end early", file(&with(&tensor("a", "[1]", "[0,4]")), &[0; 3]), "Checkpoint"),
-        ("30,000 tensors", file(&with(&many.join(",")), &vec![0; 120_000]), "Checkpoint"),
+        ("11,000 tensors", file(&with(&many(11_000)), &vec![0; 44_000]), "Checkpoint"),
+        ("300,000 tensors", file(&with(&many(300_000)), &vec![0; 1_200_000]), "Checkpoint"),
+        (
+            "300,000 tensors of another program",
+            file(&format!("{{{}}}", many(300_000)), &vec![0; 1_200_000]),
+            "Checkpoint",
+        ),
+        ("400,000 notes", file(&notes, &[]), "Checkpoint"),
+        ("a tensor of 1,900,000 sides", file(&sides, &[0; 4]), "Checkpoint"),
         ("a network of 100 GB", file(&format!("{{\"__metadata__\":{}}}", ours(huge)), &[]), "Checkpoint"),
         ("no metadata", file("{}", &[]), "Checkpoint"),
     ]
