@@ -6,6 +6,8 @@
 //! randomness is keyed by them, so an example meets the same crops and the same attack starts in a
 //! subset, in a shard and in the whole.
 
+mod join;
+
 use crate::error::{Error, Result};
 use crate::hash::hex;
 use crate::pixels::{Image, Pixels};
@@ -239,30 +241,6 @@ impl Dataset {
         self.subset(&(0..n).collect::<Vec<_>>())
     }
 
-    /// This data set and after it the images of another one, without their labels. Their ids are
-    /// `first_id` and what follows, which must be no id of this one.
-    ///
-    /// # Errors
-    /// When the images differ in shape or in how they are stored, or an id is taken.
-    pub fn with_unlabeled(&self, other: &Self, first_id: u64) -> Result<Self> {
-        let (mine, theirs) = (self.storage(), other.storage());
-        if (self.shape, &mine) != (other.shape, &theirs) {
-            let wanted = format!("{mine} of {:?} as in `{}`", self.shape, self.name);
-            return Err(other.error(format!("images are {theirs} of {:?}, expected {wanted}", other.shape)));
-        }
-        if let Some(id) = self.ids.iter().find(|&&id| id >= first_id) {
-            return Err(self.error(format!("id {id} is taken, expected ids below {first_id}")));
-        }
-        let mut both = self.clone();
-        let offset = both.blocks.len() as u32;
-        both.blocks.extend(other.blocks.iter().cloned());
-        both.places.extend(other.places.iter().map(|p| Place { block: p.block + offset, ..*p }));
-        both.labels.resize(both.places.len(), UNLABELED);
-        both.ids.extend(first_id..first_id + other.len() as u64);
-        both.notes.extend(other.notes.iter().cloned());
-        Ok(both)
-    }
-
     /// The number of images of each class, `[K]`.
     pub fn class_counts(&self) -> Vec<usize> {
         let mut counts = vec![0; self.n_classes()];
@@ -303,13 +281,6 @@ impl Dataset {
 
     pub(crate) fn error(&self, message: String) -> Error {
         Error::Dataset { name: self.name.to_string(), message }
-    }
-
-    fn storage(&self) -> String {
-        match self.image(0) {
-            Image::Levels { full_scale, .. } => format!("bytes (full scale {full_scale})"),
-            Image::Floats(_) => "floats".to_owned(),
-        }
     }
 
     fn check_rows(&self, rows: &[usize]) -> Result<()> {

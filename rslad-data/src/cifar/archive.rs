@@ -11,7 +11,7 @@ use std::fs::File;
 use std::path::Path;
 
 /// Reads a split from an archive.
-pub(super) fn read_file(set: Cifar, path: &Path, split: Split) -> Result<Part> {
+pub(super) fn read_file(set: Cifar, path: &Path, split: Split) -> Result<Vec<Part>> {
     let file = File::open(path).map_err(Error::reading(path))?;
     let members = set.members(split);
     let mut parts: Vec<Option<Part>> = members.iter().map(|_| None).collect();
@@ -32,11 +32,13 @@ pub(super) fn read_file(set: Cifar, path: &Path, split: Split) -> Result<Part> {
         let message = format!("holds no {name}.bin and no {name}, expected an archive of {}", set.name());
         return Err(Error::file(path, message));
     }
-    let mut part = Part::concat(parts.into_iter().flatten().collect());
-    if !is_published(&sha256) {
-        part.unknown.push(path.display().to_string());
+    let mut parts: Vec<Part> = parts.into_iter().flatten().collect();
+    if let [first, ..] = &mut parts[..]
+        && !is_published(&sha256)
+    {
+        first.unknown.push(path.display().to_string());
     }
-    Ok(part)
+    Ok(parts)
 }
 
 /// How a member of an archive is written.

@@ -10,8 +10,8 @@ use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-/// Reads the files of a split.
-pub(super) fn read_files(set: Cifar, files: &[PathBuf]) -> Result<Part> {
+/// Reads the files of a split, in their order.
+pub(super) fn read_files(set: Cifar, files: &[PathBuf]) -> Result<Vec<Part>> {
     let read = |path: &PathBuf| {
         let file = File::open(path).map_err(Error::reading(path))?;
         let mut reader = Hashed::new(BufReader::with_capacity(1 << 16, file));
@@ -21,7 +21,7 @@ pub(super) fn read_files(set: Cifar, files: &[PathBuf]) -> Result<Part> {
         }
         Ok(part)
     };
-    Ok(Part::concat(files.iter().map(read).collect::<Result<_>>()?))
+    files.iter().map(read).collect()
 }
 
 /// Reads records until the end; `path` names the file in errors.

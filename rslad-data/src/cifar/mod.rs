@@ -73,7 +73,7 @@ fn open(set: Cifar, place: Option<&Path>, split: Split) -> Result<Dataset> {
             &cached
         }
     };
-    let part = match route::find(set, place, split)? {
+    let parts = match route::find(set, place, split)? {
         Route::Binary(files) => binary::read_files(set, &files)?,
         Route::Python(files) => python::read_files(set, &files)?,
         Route::Archive(file) => archive::read_file(set, &file, split)?,
@@ -85,7 +85,7 @@ fn open(set: Cifar, place: Option<&Path>, split: Split) -> Result<Dataset> {
             return Err(Error::file(&files[0], message));
         }
     };
-    part.into_dataset(set, split)
+    part::into_dataset(parts, set, split)
 }
 
 impl Cifar {

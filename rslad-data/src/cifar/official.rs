@@ -1,7 +1,7 @@
-//! The published files by their SHA-256: what a file of ours is compared with. That it is none of them
+//! The published files by their SHA-256, and by the MD5 that they were published with where no other is known: what a file of ours is compared with. That it is none of them
 //! is worth a note and no more: people keep subsets, other codecs and their own copies.
 
-const PUBLISHED: [&str; 16] = [
+const PUBLISHED: [&str; 24] = [
     // cifar-10-binary.tar.gz and cifar-10-python.tar.gz
     "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
     "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
@@ -23,9 +23,19 @@ const PUBLISHED: [&str; 16] = [
     "841389e6f2d64f28bf17310e430aebac20ec3ba611a3c5e231dc93c645ce84de",
     "694865d6b990e234804f01268586c41e88bcbbb75e20858432c05ad4081aca23",
     "98776c529bb146a9c791229df74a5cf076be9b43d82dbbd334b6a7788d73dc68",
+    // MD5: data_batch_1 to data_batch_5, test_batch of the python archive
+    "c99cafc152244af753f735de768cd75f",
+    "d4bba439e000b95fd0a9bffe97cbabec",
+    "54ebc095f3ab1f0389bbae665268c751",
+    "634d18415352ddfa80567beed471001a",
+    "482c414d41f54cd18b22e5b47cb7c3cb",
+    "40351d587109b95175f43aff81a1287e",
+    // MD5: train and test of the python archive of CIFAR-100
+    "16019d7e3df5f24257cddd939b257f8d",
+    "f0ef6b0ae62326f3e7ffdfab6717acfc",
 ];
 
 /// Whether a file is one of the published ones.
-pub(super) fn is_published(sha256: &str) -> bool {
-    PUBLISHED.contains(&sha256)
+pub(super) fn is_published(hash: &str) -> bool {
+    PUBLISHED.contains(&hash)
 }

@@ -17,8 +17,8 @@ use std::path::PathBuf;
 const MAX_RATIO: usize = 200;
 const FREE_BYTES: usize = 1 << 24;
 
-/// Reads the files of a split.
-pub(super) fn read_files(set: Cifar, files: &[PathBuf]) -> Result<Part> {
+/// Reads the files of a split, in their order.
+pub(super) fn read_files(set: Cifar, files: &[PathBuf]) -> Result<Vec<Part>> {
     let read = |path: &PathBuf| {
         let file = File::open(path).map_err(Error::reading(path))?;
         let mut part = read(set, &file).map_err(|message| Error::file(path, message))?;
@@ -28,7 +28,7 @@ pub(super) fn read_files(set: Cifar, files: &[PathBuf]) -> Result<Part> {
         }
         Ok(part)
     };
-    Ok(Part::concat(files.iter().map(read).collect::<Result<_>>()?))
+    files.iter().map(read).collect()
 }
 
 /// Row group by row group: labels first, so that images are decoded page by page to where they stay.

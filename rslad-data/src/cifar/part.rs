@@ -22,22 +22,6 @@ pub(crate) struct Part {
 const SUPERCLASSES: u32 = 20;
 
 impl Part {
-    /// The files of a split one after another.
-    pub(crate) fn concat(mut parts: Vec<Self>) -> Self {
-        if parts.len() == 1 {
-            return parts.remove(0); // no second copy of 154 MB
-        }
-        let mut all = Self::default();
-        all.images.reserve_exact(parts.iter().map(|part| part.images.len()).sum());
-        for part in parts {
-            all.images.extend_from_slice(&part.images); // and `part` is freed: at most one file is held twice
-            all.labels.extend(part.labels);
-            all.coarse.extend(part.coarse);
-            all.unknown.extend(part.unknown);
-        }
-        all
-    }
-
     /// What is wrong with a label, if anything.
     pub(crate) fn label_problem(set: Cifar, label: i64, coarse: Option<i64>) -> Option<String> {
         let n = set.n_classes() as i64;
@@ -48,41 +32,52 @@ impl Part {
         Some(format!("a coarse label of {coarse}, expected 0 to {}", SUPERCLASSES - 1))
     }
 
-    /// The data set, with notes where it is not as published.
-    pub(crate) fn into_dataset(self, set: Cifar, split: Split) -> Result<Dataset> {
-        let notes = self.notes(set, split);
+    fn into_dataset(self, set: Cifar, split: Split) -> Result<Dataset> {
         debug_assert_eq!(self.images.len(), IMAGE * self.labels.len());
-        let data = Dataset::new(Contents {
+        Dataset::new(Contents {
             name: set.name().to_owned(),
             split,
             pixels: Pixels::Levels { values: self.images, full_scale: 255 },
             shape: SHAPE,
             labels: self.labels,
             class_names: set.class_names().iter().map(|&name| name.to_owned()).collect(),
-        })?;
-        Ok(notes.into_iter().fold(data, Dataset::with_note))
+        })
     }
+}
 
-    fn notes(&self, set: Cifar, split: Split) -> Vec<String> {
-        let mut notes = Vec::new();
-        if !self.unknown.is_empty() {
-            let (files, name) = (self.unknown.join(", "), set.name());
-            notes.push(format!("{files}: not a published file of {name} by its hash"));
-        }
-        let (n, published) = (self.labels.len(), set.published(split));
-        if n != published {
-            notes.push(format!("{} {split}: {n} images, published are {published}", set.name()));
-        }
-        if let Some(class) = self.class_of_two_superclasses() {
-            let name = set.class_names()[class];
-            notes.push(format!("class {class} ({name}) is in two superclasses, published is one"));
-        }
-        notes
+/// The files of a split one after another, with notes where they are not as published. Each keeps its buffer:
+/// beside the 154 MB of a train split there is no room for a copy.
+pub(super) fn into_dataset(mut parts: Vec<Part>, set: Cifar, split: Split) -> Result<Dataset> {
+    let notes = notes(&parts, set, split);
+    if parts.iter().any(|part| !part.labels.is_empty()) {
+        parts.retain(|part| !part.labels.is_empty());
     }
+    let mut parts = parts.into_iter().map(|part| part.into_dataset(set, split));
+    let first = parts.next().unwrap_or_else(|| Part::default().into_dataset(set, split))?;
+    let data = Dataset::one_after_another(first, parts.collect::<Result<Vec<_>>>()?);
+    Ok(notes.into_iter().fold(data, Dataset::with_note))
+}
 
-    fn class_of_two_superclasses(&self) -> Option<usize> {
-        let mut of = [None; 100];
-        let conflict = |(&fine, &coarse): (&u32, &u32)| *of[fine as usize].get_or_insert(coarse) != coarse;
-        self.labels.iter().zip(&self.coarse).position(conflict).map(|at| self.labels[at] as usize)
+fn notes(parts: &[Part], set: Cifar, split: Split) -> Vec<String> {
+    let mut notes = Vec::new();
+    let unknown: Vec<&str> = parts.iter().flat_map(|part| part.unknown.iter().map(String::as_str)).collect();
+    if !unknown.is_empty() {
+        notes.push(format!("{}: not a published file of {} by its hash", unknown.join(", "), set.name()));
     }
+    let (n, published) = (parts.iter().map(|part| part.labels.len()).sum::<usize>(), set.published(split));
+    if n != published {
+        notes.push(format!("{} {split}: {n} images, published are {published}", set.name()));
+    }
+    if let Some(class) = class_of_two_superclasses(parts) {
+        let name = set.class_names()[class];
+        notes.push(format!("class {class} ({name}) is in two superclasses, published is one"));
+    }
+    notes
+}
+
+fn class_of_two_superclasses(parts: &[Part]) -> Option<usize> {
+    let mut of = [None; 100];
+    let mut both = parts.iter().flat_map(|part| part.labels.iter().zip(&part.coarse));
+    let conflict = |(fine, coarse): &(&u32, &u32)| *of[**fine as usize].get_or_insert(**coarse) != **coarse;
+    both.find(conflict).map(|(fine, _)| *fine as usize)
 }

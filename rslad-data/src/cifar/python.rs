@@ -4,9 +4,11 @@
 //! Nothing of a pickle is run: the machine that reads weights knows three names of NumPy here, and any other
 //! is an error.
 
+use super::official::is_published;
 use super::part::Part;
 use super::{Cifar, IMAGE};
 use crate::error::{Error, Result};
+use crate::hash::Hashed;
 use rslad_models::checkpoint::Fault;
 use rslad_models::checkpoint::pickle::{self, Id, Made, Pickle, Value, Vocabulary};
 use std::fs::File;
@@ -16,10 +18,17 @@ use std::path::{Path, PathBuf};
 
 const MAX_BYTES: usize = 1 << 28; // the train file of CIFAR-100 has 155 MB
 
-/// Reads the files of a split.
-pub(super) fn read_files(set: Cifar, files: &[PathBuf]) -> Result<Part> {
-    let read = |path: &PathBuf| read(set, path, &mut File::open(path).map_err(Error::reading(path))?);
-    Ok(Part::concat(files.iter().map(read).collect::<Result<_>>()?))
+/// Reads the files of a split, in their order.
+pub(super) fn read_files(set: Cifar, files: &[PathBuf]) -> Result<Vec<Part>> {
+    let read = |path: &PathBuf| {
+        let mut reader = Hashed::by_md5(File::open(path).map_err(Error::reading(path))?);
+        let mut part = read(set, path, &mut reader)?;
+        if !is_published(&reader.md5().map_err(Error::reading(path))?) {
+            part.unknown.push(path.display().to_string());
+        }
+        Ok(part)
+    };
+    files.iter().map(read).collect()
 }
 
 /// Reads one pickle; `path` names the file in errors.
@@ -60,7 +69,7 @@ fn find(set: Cifar, file: &[u8]) -> std::result::Result<Found, String> {
     let [n, IMAGE] = shape[..] else {
         return Err(format!("`data` is {shape:?}, expected [n, {IMAGE}]"));
     };
-    if images.len() != n * IMAGE {
+    if n.checked_mul(IMAGE) != Some(images.len()) {
         return Err(format!("`data` has {} bytes, expected {n} images of {IMAGE}", images.len()));
     }
     let list = |key: &str| {

@@ -79,7 +79,9 @@ impl Compact<'_> {
             }
             last = match head >> 4 {
                 0 => self.number()?,
-                step => last + i64::from(step),
+                step => {
+                    last.checked_add(step.into()).ok_or_else(|| damaged("a field of more than 64 bits"))?
+                }
             };
             let value = match head & 15 {
                 1 => Value::Int(1), // true and false are in the head
@@ -198,6 +200,8 @@ mod tests {
         refused(&[0x1c; 100], "nests too deeply");
         refused(&[0x19; 100], "nests too deeply"); // lists of lists of lists
         refused(&[0x1b], "type 11"); // a map
+        let last = [0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1]; // field 2^63 - 1
+        refused(&[&[0x05][..], &last, &[0, 0x15, 0, 0]].concat(), "a field of more than 64 bits");
         refused(&[0x18, 0xff, 0xff, 0xff, 0xff, 0x0f], "more than 4194304 bytes");
         refused(&[0x19, 0xf1, 0xff, 0xff, 0xff, 0xff, 0x0f], "damaged or no parquet file"); // it ends early
         refused(&[0x15, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1], "64 bits");

@@ -3,6 +3,7 @@
 use rslad_data::candle_datasets::{fashion_mnist, from_vision, mnist, to_vision};
 use rslad_data::{Dataset, Image, Split, digits::digits, fashion_mnist as own};
 use std::fs;
+use std::path::Path;
 use tempfile::TempDir;
 
 fn bytes(data: &Dataset, row: usize) -> Vec<u8> {
@@ -55,8 +56,10 @@ fn mnist_files_come_through_its_loader_the_right_way_round() {
         fs::write(dir.path().join(format!("{stem}-images-idx3-ubyte")), images).unwrap();
         fs::write(dir.path().join(format!("{stem}-labels-idx1-ubyte")), labels).unwrap();
     }
-    for (load, name) in [(mnist as fn(_, _) -> _, "mnist"), (fashion_mnist, "fashion-mnist")] {
-        let data: Dataset = load(Some(dir.path()), Split::Test).unwrap();
+    type Load = fn(Option<&Path>, Split) -> rslad_data::Result<Dataset>;
+    let loaders: [(Load, &str); 2] = [(mnist, "mnist"), (fashion_mnist, "fashion-mnist")];
+    for (load, name) in loaders {
+        let data = load(Some(dir.path()), Split::Test).unwrap();
         assert_eq!((data.name(), data.labels(), data.shape()), (name, &[9, 8][..], [1, 28, 28]));
         assert_eq!(bytes(&data, 1)[3 * 28 + 5], pixel(1, 3, 5));
         assert_eq!(load(Some(dir.path()), Split::Train).unwrap().len(), 3);

@@ -116,17 +116,20 @@ fn an_archive_can_be_named_itself() {
 
 #[test]
 fn unknown_files_and_counts_are_noted() {
-    let dir = TempDir::new().unwrap();
-    write(dir.path(), &Set::Cifar10.files(".bin"));
-    let notes = load(Set::Cifar10, dir.path(), Split::Test).notes().to_vec();
-    let path = dir.path().join("test_batch.bin").display().to_string();
-    assert_eq!(
-        notes,
-        [
-            format!("{path}: not a published file of cifar10 by its hash"),
-            "cifar10 test: 2 images, published are 10000".to_owned(),
-        ]
-    );
+    for ending in [".bin", ""] {
+        let dir = TempDir::new().unwrap();
+        write(dir.path(), &Set::Cifar10.files(ending));
+        let path = |stem: &str| dir.path().join(format!("{stem}{ending}")).display().to_string();
+        let train = (1..=5).map(|i| path(&format!("data_batch_{i}"))).collect::<Vec<_>>().join(", ");
+        for (split, files, counts) in [
+            (Split::Train, train, "train: 5 images, published are 50000"),
+            (Split::Test, path("test_batch"), "test: 2 images, published are 10000"),
+        ] {
+            let notes = load(Set::Cifar10, dir.path(), split).notes().to_vec();
+            let unknown = format!("{files}: not a published file of cifar10 by its hash");
+            assert_eq!(notes, [unknown, format!("cifar10 {counts}")]);
+        }
+    }
 }
 
 #[test]

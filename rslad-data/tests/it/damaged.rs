@@ -78,6 +78,9 @@ fn pickles_of_other_things_are_refused_and_nothing_of_them_runs() {
         let at = whole.windows(from.len()).position(|window| window == from.as_bytes()).unwrap();
         [&whole[..at], to.as_bytes(), &whole[at + from.len()..]].concat()
     };
+    // 2^54 images of 3072 bytes are 3 * 2^64 bytes: none of them, to a careless product.
+    let at = whole.windows(3).position(|window| window == b"M\x02\x00").unwrap();
+    let many = [&whole[..at], b"\x8a\x08\0\0\0\0\0\0\x40\0", &whole[at + 3..]].concat();
     let check = |bytes: &[u8], expected: &str| {
         let said = of_file(Set::Cifar10, "test_batch", bytes);
         assert!(said.starts_with("/test_batch: ") && said.contains(expected), "{said}");
@@ -95,6 +98,7 @@ fn pickles_of_other_things_are_refused_and_nothing_of_them_runs() {
     check(&swap("K\x03K\x00", "K\x03K\x0a"), "image 1 has a label of 10, expected 0 to 9");
     check(&swap("K\x03K\x00", "K\x03N"), "`labels` is no list of 2 whole numbers");
     check(&swap("](", "]N"), "it appends to");
+    check(&many, "`data` has 6144 bytes, expected 18014398509481984 images of 3072");
     check(&swap("M\x00\x0c", "M\x01\x0c"), "`data` is [2, 3073], expected [n, 3072]");
     check(b"\x80\x02K\x01.", "holds an integer, expected a dictionary with `data`");
     check(b"\x80\x02}q\x00U\x01ah\x00s.", "has no `data`");
