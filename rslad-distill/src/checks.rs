@@ -7,8 +7,7 @@ use crate::method::Labels;
 use crate::recipe::{DataConfig, Recipe};
 use crate::soft_labels::SoftLabels;
 use crate::trainer::Inputs;
-use candle_core::DType;
-use rslad_data::Dataset;
+use rslad_data::{Dataset, channel_statistics};
 use rslad_models::graph::Graph;
 
 /// Whether data, teachers and student fit each other.
@@ -180,11 +179,6 @@ fn short_reach(inner: &InnerConfig) -> Option<String> {
 
 /// Mean and deviation of each channel over some images.
 fn statistics(data: &Dataset) -> Result<(Vec<f64>, Vec<f64>)> {
-    let rows: Vec<usize> = (0..data.len().min(SAMPLE)).collect();
-    let images = data.images_f32(&rows)?.to_dtype(DType::F64)?;
-    let channels = images.transpose(0, 1)?.contiguous()?.flatten_from(1)?; // [C, N H W]
-    let means: Vec<f64> = channels.mean(1)?.to_vec1()?;
-    let squares: Vec<f64> = channels.sqr()?.mean(1)?.to_vec1()?;
-    let deviations = squares.iter().zip(&means).map(|(square, mean)| (square - mean * mean).max(0.0).sqrt());
-    Ok((means.clone(), deviations.collect()))
+    let some = data.limit(data.len().min(SAMPLE))?;
+    Ok(channel_statistics(&some).into_iter().map(|channel| (channel.mean, channel.std)).unzip())
 }
