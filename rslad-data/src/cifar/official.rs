@@ -1,5 +1,6 @@
-//! The published files by their SHA-256, and by the MD5 that they were published with where no other is known: what a file of ours is compared with. That it is none of them
-//! is worth a note and no more: people keep subsets, other codecs and their own copies.
+//! The published files by their SHA-256, and by the MD5 that they were published with where nothing else is
+//! known: what a file of ours is compared with. That it is none of them is worth a note and no more: people
+//! keep subsets, other codecs and their own copies.
 
 const PUBLISHED: [&str; 24] = [
     // cifar-10-binary.tar.gz and cifar-10-python.tar.gz
