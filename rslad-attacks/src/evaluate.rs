@@ -151,6 +151,9 @@ pub struct ColumnOutcome {
     pub adapted: Option<String>,
     /// Whether the label held; false for an image that is misclassified clean.
     pub robust: Vec<bool>,
+    /// The class at the point that was found, and that of the clean image where no attack was run; none of
+    /// an evaluation that was written before this was kept.
+    pub predictions: Option<Vec<u32>>,
     /// How far the attack went; 0 where it was not run, and of examples that an ensemble left standing.
     pub linf: Vec<f32>,
     /// Which of the stages felled the example, from 1; 0 where none did.
@@ -205,7 +208,7 @@ impl Protocol<'_> {
         let n = all.ids.len();
         for column in &self.suite.columns {
             let before = Instant::now();
-            let mut outcome = ColumnOutcome::new(column, f.n_classes(), n);
+            let mut outcome = ColumnOutcome::new(column, f.n_classes(), &all.clean_predictions);
             let alone = stage::alone(column);
             let stages = column.attack.stages(f.n_classes()).map_or(alone, stage::of_ensemble);
             let mut standing: Vec<usize> = (0..n).filter(|&row| all.clean_correct[row]).collect();
@@ -273,6 +276,7 @@ impl Evaluation {
         reorder(&mut self.clean_correct, &order);
         for column in &mut self.columns {
             reorder(&mut column.robust, &order);
+            column.predictions.iter_mut().for_each(|predictions| reorder(predictions, &order));
             reorder(&mut column.linf, &order);
             reorder(&mut column.fell_to, &order);
         }
@@ -280,8 +284,9 @@ impl Evaluation {
 }
 
 impl ColumnOutcome {
-    /// Of so many examples, none of them attacked yet.
-    fn new(column: &Column, n_classes: usize, n: usize) -> Self {
+    /// Of examples with these classes, none of them attacked yet.
+    fn new(column: &Column, n_classes: usize, clean: &[u32]) -> Self {
+        let n = clean.len();
         let stages = column.attack.stages(n_classes).unwrap_or_default();
         Self {
             name: column.name.clone(),
@@ -290,6 +295,7 @@ impl ColumnOutcome {
             access: column.attack.access(),
             adapted: column.attack.adapted(n_classes),
             robust: vec![false; n],
+            predictions: Some(clean.to_vec()),
             linf: vec![0.0; n],
             fell_to: vec![0; n],
             non_finite: 0,
@@ -308,6 +314,7 @@ impl ColumnOutcome {
         }
         if !verdict.robust || place.is_last() {
             self.linf[row] = verdict.linf;
+            self.predictions.iter_mut().for_each(|predictions| predictions[row] = verdict.prediction);
         }
         self.robust[row] = verdict.robust && place.is_last();
         verdict.robust

@@ -179,6 +179,9 @@ impl Evaluation {
             tensors.insert(format!("{}/robust", column.name), flags(&column.robust)?);
             tensors
                 .insert(format!("{}/linf", column.name), Tensor::new(column.linf.as_slice(), &Device::Cpu)?);
+            if let Some(predictions) = &column.predictions {
+                tensors.insert(format!("{}/prediction", column.name), u32s(predictions)?);
+            }
             if !column.stages.is_empty() {
                 let fell_to = Tensor::new(column.fell_to.as_slice(), &Device::Cpu)?;
                 tensors.insert(format!("{}/fell_to", column.name), fell_to);
@@ -283,6 +286,7 @@ mod tests {
             name: "pgd20".to_owned(),
             attack: "pgd".to_owned(),
             robust: vec![true, false],
+            predictions: Some(vec![0, 2]),
             linf: vec![0.03, 0.0],
             stages: Vec::new(),
             access: crate::attack::Access::Gradients,
@@ -359,7 +363,15 @@ mod tests {
         let names: Vec<&str> = tensors.keys().map(String::as_str).collect();
         assert_eq!(
             names,
-            ["clean_correct", "clean_prediction", "index", "label", "pgd20/linf", "pgd20/robust"]
+            [
+                "clean_correct",
+                "clean_prediction",
+                "index",
+                "label",
+                "pgd20/linf",
+                "pgd20/prediction",
+                "pgd20/robust"
+            ]
         );
         assert_eq!(tensors["index"].to_vec1::<u32>().unwrap(), [4, 9]);
         assert_eq!(tensors["pgd20/robust"].to_vec1::<u8>().unwrap(), [1, 0]);

@@ -9,6 +9,7 @@
 
 use crate::exit::Ended;
 use crate::journal::Journal;
+use crate::model_cost::Cost;
 use crate::progress::{EvaluationProgress, Show};
 use crate::result_file::{DataInfo, Question, ResultFile, Shard};
 use crate::suite::Resolved;
@@ -71,12 +72,14 @@ pub(crate) fn run(job: &Job<'_>, show: Show, stop: &AtomicBool) -> Result<Finish
     let Question { eps, seed, .. } = job.question;
     let protocol = Protocol { suite: &job.suite.suite, eps, seed, lanes: job.batch_size };
     let evaluated = protocol.run(&f, &images, &mut journal, &mut watcher).and_then(|evaluation| {
-        let some: Vec<usize> = (0..images.rows.len().min(CHECKED)).collect();
-        let mut trust = checks::of_model(&f, &images.examples(&some)?, eps, seed)?;
+        let first = |n: usize| images.examples(&(0..images.rows.len().min(n)).collect::<Vec<usize>>());
+        let mut trust = checks::of_model(&f, &first(CHECKED)?, eps, seed)?;
         trust.extend(checks::of_results(&evaluation));
-        Ok((evaluation, trust))
+        let arch = &job.question.model.arch;
+        let cost = Cost::measure(&f, arch, &first(Cost::images(arch, job.data.shape())?)?.x)?;
+        Ok((evaluation, trust, cost))
     });
-    let (evaluation, trust) = match evaluated {
+    let (evaluation, trust, cost) = match evaluated {
         Err(_) if stop.load(Ordering::Relaxed) => {
             return Err(match Journal::is_kept(job.dir) {
                 true => Ended::Interrupted,
@@ -88,7 +91,7 @@ pub(crate) fn run(job: &Job<'_>, show: Show, stop: &AtomicBool) -> Result<Finish
     };
     let mut tensors = evaluation.per_example()?;
     tensors.extend(watcher.adversarial(&evaluation, job.data)?);
-    let result = result_file(&job.question, &evaluation, trust, job.warnings.clone());
+    let result = result_file(&job.question, &evaluation, trust, Some(cost), job.warnings.clone());
     Ok(Finished { result, tensors, suite: job.suite.text.clone() })
 }
 
@@ -141,17 +144,20 @@ pub(crate) fn result_file(
     question: &Question,
     evaluation: &Evaluation,
     trust: Vec<checks::Check>,
+    cost: Option<Cost>,
     warnings: Vec<String>,
 ) -> ResultFile {
     let summary = evaluation.summary();
     ResultFile {
         schema: 1,
         model: question.model.clone(),
+        source: question.source.clone(),
         data: question.data.clone(),
         shard: question.shard,
         eps: summary.eps,
         seed: summary.seed,
         version: env!("CARGO_PKG_VERSION").into(),
+        cost,
         clean: summary.clean,
         columns: summary.columns,
         trust,

@@ -8,10 +8,13 @@ use rslad_data::{Dataset, Split, split_validation};
 use rslad_distill::SoftLabels;
 use rslad_distill::recipe::{DataConfig, ExtraConfig, Recipe, SelectOn, TeacherConfig};
 use rslad_distill::soft_labels::Source;
+use rslad_distill::stoppable::Stoppable;
 use rslad_distill::trainer::Inputs;
 use rslad_models::checkpoint::Provenance;
-use rslad_models::{Frozen, Network};
+use rslad_models::{Classifier, Frozen, Network};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// The teachers that the binary carries.
 const EMBEDDED_TEACHERS: &[(&str, &[u8])] = &[
@@ -52,11 +55,28 @@ pub(crate) fn recipe(name_or_file: &str, changes: &[(String, String)]) -> Result
     })
 }
 
+/// What `--set` and the like write behind the equals sign: a TOML value if it reads as one, else text.
+pub(crate) fn value_of(text: &str) -> toml::Value {
+    let read = format!("value = {text}").parse::<toml::Table>().ok();
+    read.and_then(|mut table| table.remove("value")).unwrap_or_else(|| toml::Value::String(text.into()))
+}
+
 /// Opens a data set, and tells what its reader noticed.
 pub(crate) fn open(spec: &str, split: Split) -> Result<Dataset> {
     let data = rslad_data::open(spec, split)?;
     data.notes().iter().for_each(|note| say::note(format!("note: {note}")));
     Ok(data)
+}
+
+/// The images that `--data`, `--split` and `--n` ask for.
+pub(crate) fn images(spec: &str, split: Split, n: Option<u32>) -> Result<Dataset> {
+    let data = open(spec, split)?;
+    Ok(n.map(|n| data.limit(n as usize)).transpose()?.unwrap_or(data))
+}
+
+/// A network as a surrogate that stops when it is told to.
+pub(crate) fn surrogate(network: &Network, stop: &Arc<AtomicBool>) -> Result<Arc<dyn Classifier>> {
+    Ok(Arc::new(Stoppable::new(Box::new(network.freeze()?), Arc::clone(stop))))
 }
 
 /// The images of `[[data.extra]]`.

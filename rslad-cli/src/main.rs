@@ -14,6 +14,7 @@ mod interrupt;
 mod journal;
 mod logging;
 mod look;
+mod model_cost;
 mod output;
 mod parts;
 mod picture;
@@ -26,6 +27,7 @@ mod run_info;
 mod say;
 mod suite;
 mod table;
+mod transfer_file;
 mod weight_files;
 
 use args::{Cli, Command};

@@ -86,6 +86,7 @@ impl Part {
                 (0..n).map(|row| u8::from(correct[row] && !robust[row])).collect()
             }
         };
+        let kept = self.tensors.get(&format!("{}/prediction", c.name));
         let of_suite = suite.columns.iter().find(|column| column.name == c.name);
         Ok(ColumnOutcome {
             name: c.name.clone(),
@@ -94,6 +95,7 @@ impl Part {
             access: of_suite.map_or(Access::Gradients, |column| column.attack.access()),
             adapted: c.adapted.clone(),
             robust,
+            predictions: kept.map(|tensor| tensor.to_vec1()).transpose()?, // not in files of before
             linf: self.tensor(&format!("{}/linf", c.name))?.to_vec1()?,
             fell_to,
             non_finite: c.non_finite,

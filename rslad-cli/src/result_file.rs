@@ -1,6 +1,7 @@
 //! `result.json`: what an evaluation found, and what it was asked.
 
 use crate::exit::Ended;
+use crate::model_cost::Cost;
 use crate::weight_files;
 use anyhow::Result;
 use rslad_attacks::Linf;
@@ -16,6 +17,9 @@ use std::path::Path;
 pub(crate) struct ResultFile {
     pub(crate) schema: u32,
     pub(crate) model: ModelInfo,
+    /// The surrogate that points were made on, where it was not the model itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) source: Option<ModelInfo>,
     pub(crate) data: DataInfo,
     /// Which part of the data, where not all of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -24,6 +28,9 @@ pub(crate) struct ResultFile {
     pub(crate) eps: Linf,
     pub(crate) seed: u64,
     pub(crate) version: String,
+    /// Not in files of before it was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) cost: Option<Cost>,
     pub(crate) clean: CleanSummary,
     pub(crate) columns: Vec<ColumnSummary>,
     /// Signs of whether the numbers can be believed.
@@ -89,6 +96,7 @@ impl std::str::FromStr for Shard {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Question {
     pub(crate) model: ModelInfo,
+    pub(crate) source: Option<ModelInfo>,
     pub(crate) data: DataInfo,
     pub(crate) shard: Option<Shard>,
     pub(crate) eps: Linf,
@@ -99,11 +107,14 @@ impl Question {
     /// A hash of everything that decides the answer.
     pub(crate) fn hash(&self, suite: &str) -> String {
         let version = env!("CARGO_PKG_VERSION");
-        let Self { model, data, shard, eps, seed } = self;
-        let asked = serde_json::json!({
+        let Self { model, source, data, shard, eps, seed } = self;
+        let mut asked = serde_json::json!({
             "model": model.sha256, "arch": model.arch, "data": data, "shard": shard, "eps": eps.get(),
             "seed": seed, "suite": suite, "version": version,
         });
+        if let Some(source) = source {
+            asked["source"] = serde_json::json!([source.sha256, source.arch]);
+        }
         weight_files::hex(asked.to_string().as_bytes())
     }
 
@@ -134,8 +145,14 @@ impl Question {
 
     /// The first thing by which a result is one of another question; shards aside.
     pub(crate) fn difference(&self, found: &ResultFile) -> Option<&'static str> {
+        let same = |a: &ModelInfo, b: &ModelInfo| a.sha256 == b.sha256 && a.arch == b.arch;
+        let same_source = match (&found.source, &self.source) {
+            (Some(a), Some(b)) => same(a, b),
+            (a, b) => a.is_none() && b.is_none(),
+        };
         let checks = [
-            (found.model.sha256 == self.model.sha256 && found.model.arch == self.model.arch, "another model"),
+            (same(&found.model, &self.model), "another model"),
+            (same_source, "another surrogate"),
             (found.data == self.data, "other data"),
             (found.eps == self.eps, "another radius"),
             (found.seed == self.seed, "another seed"),
@@ -155,7 +172,8 @@ pub(crate) fn parse_radius(text: &str) -> Result<Linf, rslad_attacks::Error> {
     }
 }
 
-fn radius_or_zero<'de, D: Deserializer<'de>>(d: D) -> Result<Linf, D::Error> {
+/// A radius of a file.
+pub(crate) fn radius_or_zero<'de, D: Deserializer<'de>>(d: D) -> Result<Linf, D::Error> {
     parse_radius(&String::deserialize(d)?).map_err(serde::de::Error::custom)
 }
 

@@ -4,8 +4,10 @@
 use crate::exit::Ended;
 use anyhow::{Context, Result};
 use rslad_attacks::attacks;
-use rslad_attacks::suite::{SUITES, Suite, Use};
+use rslad_attacks::suite::{Column, SUITES, Suite, Use};
+use rslad_models::Classifier;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use toml::{Table, Value};
 
 /// A suite and its text.
@@ -38,13 +40,30 @@ pub(crate) fn resolve(suites: &[String], attacks: &[String]) -> Result<Resolved>
     Ok(Resolved { suite: Suite::parse("suite.toml", &text)?, text })
 }
 
+impl Resolved {
+    /// The same attacks, with the points of those that need gradients made on a surrogate.
+    pub(crate) fn on_surrogate(mut self, surrogate: &Arc<dyn Classifier>) -> Self {
+        let columns = self.suite.columns.into_iter();
+        let elsewhere = |column: Column| Column {
+            attack: rslad_attacks::transfer::on_surrogate(column.attack, Arc::clone(surrogate)),
+            ..column
+        };
+        self.suite.columns = columns.map(elsewhere).collect();
+        self
+    }
+}
+
 /// Every suite is for this use.
 pub(crate) fn check_use(suites: &[String], asked: Use) -> Result<()> {
     for name in suites {
         if Suite::load(name)?.made_for != asked {
             let fix = match asked {
-                Use::Evaluation => "is for `rslad transfer`, whose points are made on surrogates",
-                Use::Transfer => "is for `rslad eval`, expected one with `for = \"transfer\"`",
+                Use::Evaluation => {
+                    "is for `rslad transfer` or `rslad eval --source`, whose points are made on surrogates"
+                }
+                Use::Transfer => {
+                    "is for `rslad eval` without a surrogate, expected one with `for = \"transfer\"`"
+                }
             };
             return Err(Ended::Usage(format!("suite `{name}` {fix}")).into());
         }

@@ -1,6 +1,7 @@
 //! From a file, or the name of a pinned teacher, to a network: what the file is, which architecture it is of
 //! and how that is known, what was changed on the way in.
 
+use crate::inputs::value_of;
 use anyhow::{Context, Result};
 use rslad_data::Dataset;
 use rslad_distill::teachers::{self, Teacher as Pinned};
@@ -57,8 +58,7 @@ impl Stated {
     pub(crate) fn new(arch: Option<&str>, options: &[(String, String)]) -> Result<Self> {
         let mut table = toml::Table::new();
         for (key, value) in options {
-            let parsed = format!("v = {value}").parse::<toml::Table>().ok().and_then(|mut t| t.remove("v"));
-            table.insert(key.clone(), parsed.unwrap_or_else(|| toml::Value::String(value.clone())));
+            table.insert(key.clone(), value_of(value));
         }
         let stated = Self { arch: arch.map(str::to_string), options: table };
         if let Some(spec) = stated.spec()? {

@@ -2,17 +2,24 @@
 
 use candle_core::Tensor;
 use rslad_models::{Classifier, Error, Gradient, Objective, Result};
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Passes images on until the flag is raised, then fails: an attack of minutes ends within one pass.
-pub struct Stoppable<'a> {
-    f: &'a dyn Classifier,
-    stop: &'a AtomicBool,
+///
+/// Both may be borrowed or shared.
+pub struct Stoppable<F, S> {
+    f: F,
+    stop: S,
 }
 
-impl<'a> Stoppable<'a> {
+impl<F, S> Stoppable<F, S>
+where
+    F: Deref<Target: Classifier>,
+    S: Deref<Target = AtomicBool>,
+{
     /// A classifier that `stop` ends.
-    pub fn new(f: &'a dyn Classifier, stop: &'a AtomicBool) -> Self {
+    pub fn new(f: F, stop: S) -> Self {
         Self { f, stop }
     }
 
@@ -24,7 +31,11 @@ impl<'a> Stoppable<'a> {
     }
 }
 
-impl Classifier for Stoppable<'_> {
+impl<F, S> Classifier for Stoppable<F, S>
+where
+    F: Deref<Target: Classifier> + Send + Sync,
+    S: Deref<Target = AtomicBool> + Send + Sync,
+{
     fn n_classes(&self) -> usize {
         self.f.n_classes()
     }

@@ -23,6 +23,7 @@ pub(crate) const TABLES: &[(&str, &[&str], &str)] = &[
     ("digits", &["smoke", "small"], "all methods on embedded digits; no published values"),
     ("cifar10", &["smoke", "small", "paper"], "Table 3 of the paper: CIFAR-10, white box"),
     ("cifar100", &["smoke", "small", "paper"], "Table 4 of the paper: CIFAR-100, white box"),
+    ("blackbox", &["smoke", "small", "paper"], "the black-box table: CIFAR-10, transfer and Square"),
     ("ablation", &["smoke", "small"], "which label in which slot, and alpha"),
     ("capacity", &["smoke", "small"], "robust accuracy against the size of the student"),
 ];

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 pub(crate) struct EvalCommand {
     #[command(subcommand)]
     pub(crate) action: Option<EvalAction>,
+    // No `flatten` within: through one, clap does not see that these are given.
     #[command(flatten)]
     pub(crate) attack: Option<EvalArgs>,
 }
@@ -70,7 +71,7 @@ pub(crate) struct TransferArgs {
     /// The weights that are attacked with them; may be repeated
     #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
     pub(crate) target: Vec<PathBuf>,
-    /// The data: a name from `rslad list datasets`
+    /// The data: a name from `rslad list datasets`, some with a place, such as cifar10:DIR
     #[arg(long, value_name = "SPEC")]
     pub(crate) data: String,
     /// Which part of it: test or train
@@ -123,6 +124,9 @@ pub(crate) struct EvalArgs {
     /// An option of that architecture where it differs from the published network, such as width=8
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_value, requires = "arch")]
     pub(crate) arch_set: Vec<(String, String)>,
+    /// A surrogate: the points of attacks that need gradients are made on it, and judged on the model
+    #[arg(long, value_name = "FILE")]
+    pub(crate) source: Option<PathBuf>,
     /// The data: a name from `rslad list datasets`, some with a place, such as cifar10:DIR
     #[arg(long, value_name = "SPEC")]
     pub(crate) data: String,

@@ -38,7 +38,7 @@ fn plan(args: &PlanArgs) -> Result<()> {
 fn nothing_missing(plan: &Plan<'_>) -> Result<()> {
     match plan.missing().first() {
         None => Ok(()),
-        Some(Missing { what, code }) => Err(Ended::Missing { what: what.clone(), code: *code }.into()),
+        Some(Missing { what, code, .. }) => Err(Ended::Missing { what: what.clone(), code: *code }.into()),
     }
 }
 
@@ -79,8 +79,11 @@ fn print_plan(plan: &Plan<'_>, lines: Lines) -> Result<()> {
         candle_core::utils::get_num_threads(),
         say::short(bytes) + "B"
     ))?;
-    for Missing { what, .. } in plan.missing() {
+    for Missing { what, published, .. } in plan.missing() {
         say::result(format!("missing: {what}"))?;
+        for file in published {
+            say::result(format!("  published as {file}"))?;
+        }
     }
     Ok(())
 }

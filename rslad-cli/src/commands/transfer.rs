@@ -6,58 +6,18 @@ use crate::exit::Ended;
 use crate::inputs;
 use crate::output::Output;
 use crate::progress::{Show, Work};
-use crate::result_file::DataInfo;
+use crate::transfer_file::{Cell, Cells, Model, TransferFile};
 use crate::weight_files::{self, Stated, Unsaid, Weights};
 use crate::{interrupt, say, suite, table};
 use anyhow::{Context, Result};
-use rslad_attacks::result::Accuracy;
+use rslad_attacks::Suite;
 use rslad_attacks::suite::Column;
 use rslad_attacks::transfer::{Threat, needs_surrogate, transfer};
-use rslad_attacks::{Linf, Suite};
 use rslad_data::Dataset;
 use rslad_distill::stoppable::Stoppable;
 use rslad_models::{Classifier, Frozen, durable};
-use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-
-/// `transfer.json`.
-#[derive(Serialize)]
-struct Matrix {
-    schema: u32,
-    data: DataInfo,
-    eps: Linf,
-    seed: u64,
-    version: &'static str,
-    sources: Vec<Model>,
-    targets: Vec<Model>,
-    columns: Vec<Cells>,
-}
-
-#[derive(Clone, Serialize)]
-struct Model {
-    path: String,
-    sha256: String,
-}
-
-/// One attack.
-#[derive(Serialize)]
-struct Cells {
-    name: String,
-    attack: String,
-    cells: Vec<Cell>,
-}
-
-#[derive(Serialize)]
-struct Cell {
-    /// The place of the source among the sources; none where the points are made on the target itself.
-    source: Option<usize>,
-    target: usize,
-    robust: usize,
-    n: usize,
-    accuracy: f64,
-    ci95: (f64, f64),
-}
 
 struct Party {
     model: Model,
@@ -77,8 +37,7 @@ struct Arena<'a> {
 pub(crate) fn run(args: &TransferArgs, quiet: bool) -> Result<()> {
     let resolved = suite::resolve(std::slice::from_ref(&args.suite), &[])?;
     suite::check_use(std::slice::from_ref(&args.suite), rslad_attacks::suite::Use::Transfer)?;
-    let data = inputs::open(&args.data, args.split)?;
-    let data = args.n.map(|n| data.limit(n as usize)).transpose()?.unwrap_or(data);
+    let data = inputs::images(&args.data, args.split, args.n)?;
     let read = |files: &[PathBuf]| files.iter().map(|file| party(file, &data)).collect::<Result<Vec<_>>>();
     let show = Show::here(quiet);
     let stop = interrupt::flag(show)?;
@@ -95,12 +54,12 @@ pub(crate) fn run(args: &TransferArgs, quiet: bool) -> Result<()> {
     let _lock = out.lock()?;
     let columns = arena.columns(&resolved.suite)?;
     let models = |parties: &[Party]| parties.iter().map(|party| party.model.clone()).collect();
-    let matrix = Matrix {
+    let matrix = TransferFile {
         schema: 1,
         data: evaluation::data_info(&data),
         eps: args.eps,
         seed: args.seed,
-        version: env!("CARGO_PKG_VERSION"),
+        version: env!("CARGO_PKG_VERSION").into(),
         sources: models(&arena.sources),
         targets: models(&arena.targets),
         columns,
@@ -129,12 +88,12 @@ impl Arena<'_> {
         if needs_surrogate(column.attack.as_ref()) {
             for (i, source) in self.sources.iter().enumerate() {
                 let held = self.attack(column, &source.model.path, &source.f, &targets)?;
-                cells.extend(held.iter().enumerate().map(|(target, held)| cell(Some(i), target, held)));
+                cells.extend(held.iter().enumerate().map(|(target, held)| Cell::of(Some(i), target, held)));
             }
         } else {
             for (i, target) in self.targets.iter().enumerate() {
                 let held = self.attack(column, &target.model.path, &target.f, &targets[i..=i])?;
-                cells.extend(held.iter().map(|held| cell(None, i, held)));
+                cells.extend(held.iter().map(|held| Cell::of(None, i, held)));
             }
         }
         Ok(Cells { name: column.name.clone(), attack: column.attack.name().to_owned(), cells })
@@ -157,32 +116,17 @@ impl Arena<'_> {
     }
 }
 
-fn cell(source: Option<usize>, target: usize, held: &[bool]) -> Cell {
-    let accuracy = Accuracy::of(held);
-    Cell {
-        source,
-        target,
-        robust: accuracy.correct,
-        n: accuracy.n,
-        accuracy: accuracy.share(),
-        ci95: accuracy.ci95(),
-    }
-}
-
 /// A table for each attack: sources down, targets across.
-fn report(matrix: &Matrix) -> Result<()> {
+fn report(matrix: &TransferFile) -> Result<()> {
     for column in &matrix.columns {
         let mut header = vec![format!("{}, made on", column.name)];
         header.extend(matrix.targets.iter().map(|target| format!("judged on {}", target.path)));
         let row = |source: Option<usize>| {
             let mut row = vec![source.map_or("the target".into(), |i| matrix.sources[i].path.clone())];
-            let own = column.cells.iter().filter(|cell| cell.source == source);
-            row.extend(own.map(|cell| table::cell(cell.accuracy, cell.ci95)));
+            row.extend(column.of_source(source).map(|cell| table::cell(cell.accuracy, cell.ci95)));
             row
         };
-        let mut sources: Vec<Option<usize>> = column.cells.iter().map(|cell| cell.source).collect();
-        sources.dedup();
-        say::result(table::plain(header, sources.into_iter().map(row), 1))?;
+        say::result(table::plain(header, column.sources().into_iter().map(row), 1))?;
     }
     Ok(say::result(format!(
         "accuracy in %, n = {}, eps {}, in brackets the 95 % Wilson interval",

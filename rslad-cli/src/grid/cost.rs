@@ -71,13 +71,18 @@ impl Speeds {
                 self.training(plan, recipe, [&training.teacher, &training.second_teacher])
             }
             (Cell::Eval(evaluating), Task::Eval { suite }) => {
-                let Some(arch) = arch(plan, &evaluating.model)? else { return Ok(Cost::default()) };
+                let Some(model) = arch(plan, &evaluating.model)? else { return Ok(Cost::default()) };
+                let source = match &evaluating.source {
+                    Some(source) => arch(plan, source)?,
+                    None => None,
+                };
                 let mut images = images(&evaluating.data, &evaluating.split, evaluating.n);
                 if let Some(shard) = evaluating.shard.as_ref().and_then(|shard| shard.parse::<Shard>().ok()) {
                     images.n = shard.rows(images.n).len();
                 }
                 let passes = Passes::of(&suite.text)?;
-                self.evaluation(&arch, &images, passes, evaluating.eps.len())
+                let attacked = source.as_ref().unwrap_or(&model);
+                self.evaluation([&model, attacked], &images, passes, evaluating.eps.len())
             }
             _ => Ok(Cost::default()),
         }
@@ -112,15 +117,16 @@ impl Speeds {
         })
     }
 
-    fn evaluation(&mut self, arch: &ArchSpec, images: &Images, passes: Passes, radii: usize) -> Result<Cost> {
-        let key = self.key(&("evaluation", arch, images.shape));
-        let (forward, gradient) =
-            match (self.known.get(&format!("{key} f")), self.known.get(&format!("{key} g"))) {
-                (Some(f), Some(g)) => (*f, *g),
-                _ => pass_seconds(arch, images).context("measuring a pass")?,
-            };
-        self.known.insert(format!("{key} f"), forward);
-        self.known.insert(format!("{key} g"), gradient);
+    /// Of passes forward through the model and gradients of the network that points are made on.
+    fn evaluation(
+        &mut self,
+        [model, attacked]: [&ArchSpec; 2],
+        images: &Images,
+        passes: Passes,
+        radii: usize,
+    ) -> Result<Cost> {
+        let forward = self.passes(model, images)?.0;
+        let gradient = self.passes(attacked, images)?.1;
         let each = passes.forward * forward + passes.gradient * gradient;
         Ok(Cost {
             seconds: each * (images.n * radii) as f64,
@@ -131,6 +137,19 @@ impl Speeds {
             ),
             bytes: (images.n * radii * 64) as u64,
         })
+    }
+
+    /// Seconds an image of a forward pass and of a gradient.
+    fn passes(&mut self, arch: &ArchSpec, images: &Images) -> Result<(f64, f64)> {
+        let key = self.key(&("evaluation", arch, images.shape));
+        let (forward, gradient) =
+            match (self.known.get(&format!("{key} f")), self.known.get(&format!("{key} g"))) {
+                (Some(f), Some(g)) => (*f, *g),
+                _ => pass_seconds(arch, images).context("measuring a pass")?,
+            };
+        self.known.insert(format!("{key} f"), forward);
+        self.known.insert(format!("{key} g"), gradient);
+        Ok((forward, gradient))
     }
 
     fn key(&self, what: &impl serde::Serialize) -> String {

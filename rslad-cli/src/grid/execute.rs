@@ -18,6 +18,7 @@ use rslad_distill::ranks::Alone;
 use rslad_distill::{Recipe, run_dir};
 use rslad_models::durable;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
@@ -39,7 +40,7 @@ pub(crate) fn execute(
     plan: &Plan<'_>,
     index: usize,
     show: Show,
-    stop: &AtomicBool,
+    stop: &Arc<AtomicBool>,
 ) -> Result<(Outcome, PathBuf)> {
     let cell = &plan.cells[index];
     let name = cell.cell.name();
@@ -79,7 +80,13 @@ fn write_cell(dir: &Path, cell: &Planned<'_>) -> Result<()> {
     Ok(durable::write(&dir.join("cell.toml"), text.as_bytes())?)
 }
 
-fn work(plan: &Plan<'_>, cell: &Planned<'_>, place: &Place, show: Show, stop: &AtomicBool) -> Result<()> {
+fn work(
+    plan: &Plan<'_>,
+    cell: &Planned<'_>,
+    place: &Place,
+    show: Show,
+    stop: &Arc<AtomicBool>,
+) -> Result<()> {
     match (cell.cell, &cell.task) {
         (Cell::Train(training), Task::Train { recipe }) => {
             let file = |model: &Option<Model>| model.as_ref().map(|m| plan.file_of(m)).transpose();
@@ -135,20 +142,26 @@ fn evaluate(
     suite: &Resolved,
     dir: &Path,
     show: Show,
-    stop: &AtomicBool,
+    stop: &Arc<AtomicBool>,
 ) -> Result<()> {
-    let weights = weights(plan, &cell.model)?;
+    let weights = self::weights(plan, &cell.model)?;
     let data = plan::open(&cell.data, &cell.split, cell.n)?;
     inputs::check_fit(&weights.network, &data)?;
+    let source = cell.source.as_ref().map(|source| self::weights(plan, source)).transpose()?;
+    let elsewhere = match &source {
+        Some(source) => {
+            inputs::check_fit(&source.network, &data)?;
+            Some(plan.suite(cell)?.on_surrogate(&inputs::surrogate(&source.network, stop)?))
+        }
+        None => None,
+    };
+    let suite = elsewhere.as_ref().unwrap_or(suite);
     let f = weights.network.freeze()?;
     for eps in &cell.eps {
         let into = if cell.eps.len() == 1 { dir.to_path_buf() } else { dir.join(radius_dir(eps)) };
         let question = Question {
-            model: ModelInfo {
-                path: weights.name.clone(),
-                sha256: weights.sha256.clone(),
-                arch: weights.network.arch().clone(),
-            },
+            model: weights.info(),
+            source: source.as_ref().map(Weights::info),
             data: evaluation::data_info(&data),
             shard: cell.shard.as_ref().map(|shard| shard.parse().map_err(Ended::Usage)).transpose()?,
             eps: parse_radius(eps)?,
@@ -185,6 +198,13 @@ struct Weights {
     network: rslad_models::Network,
     sha256: String,
     name: String,
+}
+
+impl Weights {
+    fn info(&self) -> ModelInfo {
+        let (path, sha256) = (self.name.clone(), self.sha256.clone());
+        ModelInfo { path, sha256, arch: self.network.arch().clone() }
+    }
 }
 
 fn weights(plan: &Plan<'_>, model: &Model) -> Result<Weights> {

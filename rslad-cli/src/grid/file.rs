@@ -98,6 +98,9 @@ pub(crate) struct Training {
 pub(crate) struct Evaluating {
     pub(crate) name: String,
     pub(crate) model: Model,
+    /// A surrogate: the points of attacks that need gradients are made on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) source: Option<Model>,
     pub(crate) data: String,
     pub(crate) split: String,
     /// The first so many images; 0 for all.
@@ -218,7 +221,7 @@ impl Cell {
     pub(crate) fn models(&self) -> Vec<&Model> {
         match self {
             Self::Train(cell) => cell.teacher.iter().chain(&cell.second_teacher).collect(),
-            Self::Eval(cell) => vec![&cell.model],
+            Self::Eval(cell) => std::iter::once(&cell.model).chain(&cell.source).collect(),
             Self::Look(cell) => cell.models.values().collect(),
             Self::Merge(_) => vec![],
         }

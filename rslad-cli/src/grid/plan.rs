@@ -4,9 +4,12 @@ use super::done::{self, State};
 use super::file::{Cell, Checkpoint, Evaluating, Grid, Looking, Model, Training};
 use crate::exit;
 use crate::inputs;
+use crate::say;
 use crate::suite::{self, Resolved};
 use crate::weight_files::hex;
 use anyhow::{Context, Result};
+use rslad_attacks::suite::Use;
+use rslad_data::fetch::{FETCHABLE, RemoteFile};
 use rslad_data::{Dataset, Split};
 use rslad_distill::Recipe;
 use std::collections::HashMap;
@@ -51,6 +54,8 @@ pub(crate) struct Place {
 #[derive(Clone, Debug)]
 pub(crate) struct Missing {
     pub(crate) what: String,
+    /// The files that it is published as, with their sizes, hashes and addresses.
+    pub(crate) published: Vec<String>,
     pub(crate) code: u8,
 }
 
@@ -142,8 +147,10 @@ impl<'g> Plan<'g> {
         }
     }
 
-    fn suite(&self, cell: &Evaluating) -> Result<Resolved> {
+    /// The attacks of an evaluating cell.
+    pub(crate) fn suite(&self, cell: &Evaluating) -> Result<Resolved> {
         let names: Vec<String> = cell.suite.iter().map(|name| self.grid.beside(name)).collect();
+        suite::check_use(&names, if cell.source.is_some() { Use::Transfer } else { Use::Evaluation })?;
         suite::resolve(&names, &[])
     }
 
@@ -205,7 +212,10 @@ impl Plan<'_> {
     fn hash_of(&self, cell: &str) -> Result<String, Missing> {
         match &self.named(cell).place {
             Ok(place) => Ok(place.hash.clone()),
-            Err(_) => Err(Missing { what: format!("waits for `{cell}`"), code: WAITS }),
+            Err(_) => {
+                let what = format!("waits for `{cell}`");
+                Err(Missing { what, published: vec![], code: WAITS })
+            }
         }
     }
 }
@@ -240,7 +250,7 @@ impl Hashes {
         let key = (spec.to_string(), split.to_string(), n);
         self.data
             .entry(key)
-            .or_insert_with(|| open(spec, split, n).map(|d| d.sha256()).map_err(missing))
+            .or_insert_with(|| open(spec, split, n).map(|d| d.sha256()).map_err(|e| missing_data(e, spec)))
             .clone()
     }
 
@@ -251,5 +261,17 @@ impl Hashes {
 }
 
 fn missing(error: anyhow::Error) -> Missing {
-    Missing { what: exit::describe(&error), code: exit::code(&error) }
+    Missing { what: exit::describe(&error), published: vec![], code: exit::code(&error) }
+}
+
+/// What keeps data from being opened, and what they are published as.
+fn missing_data(error: anyhow::Error, spec: &str) -> Missing {
+    let set = FETCHABLE.iter().find(|set| set.name == name_of_spec(spec));
+    let offer = set.and_then(|set| (set.offers)().into_iter().next());
+    let line = |RemoteFile { name, size, sha256, urls }: RemoteFile| {
+        let size = size.map_or(String::new(), |size| format!(" ({} bytes)", say::count(size)));
+        format!("{name}{size}, SHA-256 {sha256}, {}", urls.first().map_or("", String::as_str))
+    };
+    let published = offer.into_iter().flat_map(|offer| offer.files).map(line).collect();
+    Missing { published, ..missing(error) }
 }

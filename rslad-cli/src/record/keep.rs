@@ -1,6 +1,8 @@
 //! Which files a record keeps, and how: all that says what was done and found, nothing large.
 
 use super::paths::shortened;
+use crate::exit::Ended;
+use crate::look;
 use crate::weight_files::hex;
 use anyhow::{Context, Result};
 use rslad_models::durable;
@@ -60,6 +62,25 @@ impl LeftOut {
             self.file = short.to_path_buf();
         }
     }
+}
+
+/// A directory with nothing in it to keep is an error.
+pub(super) fn something(dir: &Path) -> Result<()> {
+    let refuse = |what: &str| {
+        let message = format!(
+            "{}: {what}, expected the --out of `rslad train`, `rslad eval` or `rslad transfer`, or one above it",
+            dir.display()
+        );
+        Err(Ended::Usage(message).into())
+    };
+    if !dir.is_dir() {
+        return refuse("no such directory");
+    }
+    let mut found = vec![];
+    for name in ["recipe.toml", "result.json", "transfer.json", look::JSON] {
+        find(dir, name, &mut found)?;
+    }
+    if found.is_empty() { refuse("neither a run nor an evaluation there or below") } else { Ok(()) }
 }
 
 /// Keeps what is in a directory and below it.

@@ -49,6 +49,9 @@ pub(crate) struct Asked<'a> {
 /// When nothing below the directories can be reported, two of them have one name, `out` holds something
 /// else, or it cannot be written to.
 pub(crate) fn write(asked: &Asked<'_>, out: &Path) -> Result<PathBuf> {
+    for dir in asked.dirs {
+        keep::something(dir)?; // before anything of an older record goes
+    }
     let output = Output::open(out)?;
     clear(out)?;
     let mut left_out = vec![];

@@ -5,6 +5,7 @@ use super::model::{Group, Mark, Provenance, Report, Transfer};
 use super::published::Table;
 use super::rows::{Placed, Stamped};
 use super::{Frame, classes, curves, labels, pairs, rows, trust};
+use crate::transfer_file::Model;
 
 /// Everything that the report says.
 pub(crate) fn report(found: &Found, frame: &Frame, table: Option<&Table>) -> Report {
@@ -13,7 +14,7 @@ pub(crate) fn report(found: &Found, frame: &Frame, table: Option<&Table>) -> Rep
     let columns = if evals.is_empty() && table.is_none() { vec![] } else { rows::columns(&evals, table) };
     let stamped = if frame.stamp.is_some() { Stamped::Yes } else { Stamped::No };
     let groups = rows::groups(&evals, &columns, table, stamped);
-    let pairs = pairs::pairs(&evals, &columns);
+    let pairs = pairs::pairs(&evals, &columns, table.and_then(|table| table.reference.as_deref()));
     let radii = curves::radii(&placed);
     let title = frame.title.clone().or_else(|| table.map(|table| table.title.clone()));
     Report {
@@ -22,12 +23,13 @@ pub(crate) fn report(found: &Found, frame: &Frame, table: Option<&Table>) -> Rep
         title: title.unwrap_or_else(|| "Robust accuracy".into()),
         stamp: frame.stamp.clone(),
         verdict: verdict(&groups, &evals, frame, table),
-        paper: table.map(|table| table.paper.clone()),
+        about: table.map(|table| table.about.clone()),
+        paper: table.filter(|table| table.publishes()).map(|table| table.paper.clone()),
         eps: radii_of(&evals),
         images: images(&evals),
         power: pairs::power(&pairs),
         checks: trust::checks(&placed, &evals, &columns, &radii),
-        runs: curves::runs(found),
+        runs: curves::runs(found, &placed),
         classes: classes::classes(&evals, &columns),
         funnels: curves::funnels(&evals, &columns),
         transfers: transfers(found),
@@ -106,8 +108,37 @@ fn verdict(groups: &[Group], evals: &[&Placed<'_>], frame: &Frame, table: Option
     said
 }
 
+/// A matrix for each attack whose points are made on other models: on the targets themselves there is
+/// nothing to transfer.
 fn transfers(found: &Found) -> Vec<Transfer> {
-    found.transfers.iter().filter_map(|value| serde_json::from_value(value.clone()).ok()).collect()
+    let mut all = vec![];
+    for file in &found.transfers {
+        let name =
+            |model: &Model| rows::of_weights(&model.sha256, found).unwrap_or_else(|| short(&model.path));
+        let targets: Vec<String> = file.targets.iter().map(name).collect();
+        for column in &file.columns {
+            let sources: Vec<usize> = column.sources().into_iter().flatten().collect();
+            if sources.is_empty() {
+                continue;
+            }
+            let row = |&source: &usize| column.of_source(Some(source)).map(|cell| cell.accuracy).collect();
+            all.push(Transfer {
+                column: labels::column(&column.name),
+                eps: file.eps.to_string(),
+                n: file.data.n,
+                accuracy: sources.iter().map(row).collect(),
+                sources: sources.iter().map(|&source| name(&file.sources[source])).collect(),
+                targets: targets.clone(),
+            });
+        }
+    }
+    all
+}
+
+/// The last two parts of a path.
+fn short(path: &str) -> String {
+    let parts: Vec<&str> = path.split('/').collect();
+    parts[parts.len().saturating_sub(2)..].join("/")
 }
 
 fn provenance(found: &Found) -> Vec<Provenance> {
@@ -118,6 +149,11 @@ fn provenance(found: &Found) -> Vec<Provenance> {
         let facts = [
             ("model", result.model.path.clone()),
             ("model sha256", result.model.sha256.clone()),
+            ("surrogate", result.source.as_ref().map_or(String::new(), |source| source.path.clone())),
+            (
+                "surrogate sha256",
+                result.source.as_ref().map_or(String::new(), |source| source.sha256.clone()),
+            ),
             ("architecture", result.model.arch.to_string()),
             ("data", format!("{} {}, {} images", result.data.name, result.data.split, result.data.n)),
             ("data sha256", result.data.sha256.clone()),
@@ -153,7 +189,8 @@ fn of_run(run: &RunDir) -> Provenance {
             if sittings.is_empty() {
                 String::new()
             } else {
-                format!("{seconds:.1} s in {} sittings", sittings.len())
+                let s = if sittings.len() == 1 { "" } else { "s" };
+                format!("{seconds:.1} s in {} sitting{s}", sittings.len())
             },
         ),
         ("data sha256", info("data_sha256")),

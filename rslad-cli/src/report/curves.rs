@@ -8,25 +8,29 @@ use crate::grid::file::Role;
 use std::collections::BTreeMap;
 
 /// Training runs that were evaluated more than once on the way.
-pub(crate) fn runs(found: &Found) -> Vec<Run> {
-    let all = found.runs.iter().map(|run| self::run(run, is_teacher(run, found)));
-    let mut all: Vec<Run> = all.filter(|run| run.points.len() > 1).collect();
-    all.sort_by_key(|run| (run.group.starts_with(TEACHER), run.group.clone(), order(&run.method), run.seed));
+pub(crate) fn runs(found: &Found, placed: &[Placed<'_>]) -> Vec<Run> {
+    let all = found.runs.iter().map(|run| {
+        let row = placed.iter().find(|p| p.run.is_some_and(|own| std::ptr::eq(own, run)));
+        let label = row.map_or_else(|| labels::method(&text(run, "method", "name")), Placed::label);
+        (run.name.clone(), self::run(run, label, found.is_teacher(run)))
+    });
+    let mut all: Vec<(String, Run)> = all.filter(|(_, run)| run.points.len() > 1).collect();
+    let names: Vec<_> = all.iter().map(|(_, run)| (run.group.clone(), run.label.clone(), run.seed)).collect();
+    for ((name, run), own) in all.iter_mut().zip(&names) {
+        if names.iter().filter(|other| *other == own).count() > 1 {
+            run.label = name.clone(); // only its directory tells it from another
+        }
+    }
+    let mut all: Vec<Run> = all.into_iter().map(|(_, run)| run).collect();
+    all.sort_by_key(|run| {
+        (run.group.starts_with(TEACHER), run.group.clone(), order(&run.method), run.label.clone(), run.seed)
+    });
     all
 }
 
 const TEACHER: &str = "Teacher";
 
-/// Whether another run learned from the weights of this one.
-fn is_teacher(run: &RunDir, found: &Found) -> bool {
-    let learned_from = |other: &RunDir, key: &str| other.info[key].as_str().map(str::to_string);
-    found.runs.iter().any(|other| {
-        let teachers = [learned_from(other, "teacher_sha256"), learned_from(other, "second_teacher_sha256")];
-        teachers.iter().flatten().any(|hash| run.weights.values().any(|own| own == hash))
-    })
-}
-
-fn run(run: &RunDir, is_teacher: bool) -> Run {
+fn run(run: &RunDir, label: String, is_teacher: bool) -> Run {
     let number = |event: &serde_json::Value, key: &str| event[key].as_f64().unwrap_or(f64::NAN);
     let points: Vec<RunPoint> = run
         .evals
@@ -47,7 +51,7 @@ fn run(run: &RunDir, is_teacher: bool) -> Run {
     let method = text(run, "method", "name");
     let arch = labels::arch(&text(run, "student", "arch"));
     Run {
-        label: run.name.clone(),
+        label,
         group: if is_teacher { format!("{TEACHER} {arch}") } else { arch },
         seed: run.recipe.get("seed").and_then(|seed| seed.as_integer()).unwrap_or(0) as u64,
         on: run.evals.last().and_then(|e| e["on"].as_str()).unwrap_or("unknown").into(),

@@ -4,8 +4,10 @@
 use crate::exit::Ended;
 use crate::grid::file::Row as RowKey;
 use crate::look;
+use crate::model_cost::Cost;
 use crate::record::WEIGHTS;
 use crate::result_file::parse_radius;
+use crate::transfer_file::TransferFile;
 use crate::weight_files::hex;
 use anyhow::{Context, Result};
 use safetensors::{Dtype, SafeTensors};
@@ -21,7 +23,7 @@ pub(crate) struct Found {
     pub(crate) runs: Vec<RunDir>,
     pub(crate) evals: Vec<EvalDir>,
     pub(crate) looks: Vec<Look>,
-    pub(crate) transfers: Vec<serde_json::Value>,
+    pub(crate) transfers: Vec<TransferFile>,
 }
 
 /// A training run.
@@ -52,14 +54,27 @@ pub(crate) struct EvalDir {
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct ResultJson {
     pub(crate) model: ModelJson,
+    /// The surrogate that points were made on.
+    pub(crate) source: Option<ModelJson>,
     pub(crate) data: DataJson,
     pub(crate) eps: String,
     pub(crate) seed: u64,
     pub(crate) version: String,
+    pub(crate) cost: Option<Cost>,
     pub(crate) clean: CleanJson,
     pub(crate) columns: Vec<ColumnJson>,
     #[serde(default)]
+    pub(crate) trust: Vec<TrustJson>,
+    #[serde(default)]
     pub(crate) warnings: Vec<String>,
+}
+
+/// A check that an evaluation made of itself.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct TrustJson {
+    pub(crate) name: String,
+    pub(crate) outcome: String,
+    pub(crate) seen: String,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -96,6 +111,14 @@ pub(crate) struct ColumnJson {
     pub(crate) seconds: f64,
     #[serde(default)]
     pub(crate) funnel: Vec<StageJson>,
+    pub(crate) eight_bit: Option<EightBitJson>,
+}
+
+/// What becomes of the fallen as 8-bit images.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct EightBitJson {
+    pub(crate) fallen: usize,
+    pub(crate) still: usize,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -172,7 +195,8 @@ struct About {
 
 impl Found {
     fn walk(&mut self, root: &Path, dir: &Path, above: &About) -> Result<()> {
-        let context = About::of(dir).unwrap_or_else(|| above.clone());
+        let mut context = About::of(dir).unwrap_or_else(|| above.clone());
+        context.of_curve |= dir.join("curve.json").is_file(); // of `--eps-sweep`
         let name = context.name.clone().unwrap_or_else(|| name_of(root, dir));
         if dir.join("recipe.toml").is_file() && dir.join("metrics.jsonl").is_file() {
             self.runs.push(run(dir, name.clone())?);
@@ -186,13 +210,28 @@ impl Found {
             self.looks.push(read_look(dir)?);
         }
         if let Ok(text) = fs::read(dir.join("transfer.json")) {
-            self.transfers.push(serde_json::from_slice(&text).with_context(|| dir.display().to_string())?);
+            self.transfers.push(serde_json::from_slice(&text).map_err(|e| {
+                let file = dir.join("transfer.json");
+                Ended::Usage(format!("{}: {e}, expected what `rslad transfer` writes", file.display()))
+            })?);
         }
         let entries = fs::read_dir(dir).with_context(|| dir.display().to_string())?;
         let mut below: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
         below.retain(|path| path.is_dir() && !path.is_symlink());
         below.sort();
         below.iter().try_for_each(|path| self.walk(root, path, &context))
+    }
+}
+
+impl Found {
+    /// Whether another run learned from the weights of this one.
+    pub(crate) fn is_teacher(&self, run: &RunDir) -> bool {
+        let learned = |other: &RunDir, key: &str| {
+            other.info[key].as_str().is_some_and(|hash| run.weights.values().any(|own| own == hash))
+        };
+        self.runs
+            .iter()
+            .any(|other| ["teacher_sha256", "second_teacher_sha256"].iter().any(|key| learned(other, key)))
     }
 }
 

@@ -49,6 +49,12 @@ pub(crate) fn percent(share: f64) -> String {
     format!("{:.1}", 100.0 * share)
 }
 
+/// A time in milliseconds to two digits, also a short one.
+pub(crate) fn milliseconds(ms: f64) -> String {
+    let digits = (1 - ms.max(1e-9).log10().floor() as i32).clamp(0, 6) as usize;
+    format!("{ms:.digits$}")
+}
+
 /// A difference of shares in points, with its sign.
 pub(crate) fn points(difference: f64) -> String {
     format!("{:+.1}", 100.0 * difference).replace('-', "\u{2212}")
@@ -67,6 +73,10 @@ mod tests {
         assert_eq!(
             ["resnet18", "mobilenet_v2", "wrn34-10", "wrn"].map(arch),
             ["ResNet-18", "MobileNetV2", "WRN-34-10", "WRN"]
+        );
+        assert_eq!(
+            [0.01234, 0.5, 3.21, 45.6, 789.0].map(milliseconds),
+            ["0.012", "0.50", "3.2", "46", "789"]
         );
         assert_eq!((percent(0.5149), points(-0.012)), ("51.5".to_string(), "\u{2212}1.2".to_string()));
     }

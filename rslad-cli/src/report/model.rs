@@ -1,6 +1,7 @@
 //! The report as numbers and words: `report.json`, described by `schemas/report.schema.json`.
 
 use crate::grid::file::Row as RowKey;
+use crate::model_cost::Cost;
 use serde::{Deserialize, Serialize};
 
 /// The whole report.
@@ -13,6 +14,8 @@ pub(crate) struct Report {
     pub(crate) stamp: Option<String>,
     /// What was found, in sentences.
     pub(crate) verdict: Vec<String>,
+    /// What the table is about.
+    pub(crate) about: Option<String>,
     /// Where the published values come from.
     pub(crate) paper: Option<String>,
     /// The radius of the table.
@@ -55,6 +58,8 @@ pub(crate) struct Row {
     pub(crate) label: String,
     /// `best`, `last` or `best on test`.
     pub(crate) checkpoint: String,
+    /// What the model costs, where its evaluation says so.
+    pub(crate) size: Option<Cost>,
     /// One for each column.
     pub(crate) cells: Vec<Cell>,
 }
@@ -217,6 +222,8 @@ pub(crate) struct Stage {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Transfer {
     pub(crate) column: String,
+    pub(crate) eps: String,
+    pub(crate) n: usize,
     pub(crate) sources: Vec<String>,
     pub(crate) targets: Vec<String>,
     /// Rows are sources, columns targets.
@@ -251,6 +258,14 @@ pub(crate) struct Provenance {
 }
 
 impl Report {
+    /// Whether students of one architecture differ in size, so that it belongs into the table.
+    pub(crate) fn compares_sizes(&self) -> bool {
+        self.groups.iter().any(|group| {
+            let sizes = group.rows.iter().filter_map(|row| Some(row.size.as_ref()?.parameters));
+            sizes.collect::<std::collections::BTreeSet<u64>>().len() > 1
+        })
+    }
+
     /// All rows, in order.
     pub(crate) fn rows(&self) -> impl Iterator<Item = (&Group, &Row)> {
         self.groups.iter().flat_map(|group| group.rows.iter().map(move |row| (group, row)))

@@ -3,28 +3,44 @@
 use super::gather::Examples;
 use super::model::{Column, Pair};
 use super::rows::Placed;
-use crate::grid::file::Role;
+use crate::grid::file::{Role, Row as RowKey};
 use statrs::distribution::{Binomial, DiscreteCDF};
 
 /// The rival that others are compared with where it is there: the paper's method.
 const FIRST: &str = "rslad";
 
-/// Every method against the paper's (or else the last), per architecture, checkpoint and seed, on the
-/// last column that both have.
-pub(crate) fn pairs(evals: &[&Placed<'_>], columns: &[Column]) -> Vec<Pair> {
-    let mut all = vec![];
+/// Every method against the paper's, or against the variant that the table refers to, else all against all:
+/// per architecture, checkpoint and seed, on the last column that both have. Where methods share variants,
+/// such as widths, each is compared within its own.
+pub(crate) fn pairs(evals: &[&Placed<'_>], columns: &[Column], reference: Option<&str>) -> Vec<Pair> {
     let students: Vec<&&Placed<'_>> = evals.iter().filter(|p| p.key.role == Role::Student).collect();
+    let keys: Vec<&RowKey> = students.iter().map(|p| &p.key).collect();
+    let mut all = vec![];
     for (i, a) in students.iter().enumerate() {
         for (j, b) in students.iter().enumerate() {
             let same = a.group() == b.group() && a.key.checkpoint == b.key.checkpoint && a.seed == b.seed;
-            let led = a.key.method == FIRST || (j > i && students.iter().all(|p| p.key.method != FIRST));
-            let both_lead = a.key.method == FIRST && b.key.method == FIRST;
-            if same && led && a.key != b.key && (!both_lead || j > i) {
+            if same && a.key != b.key && leads(&keys, i, j, reference) {
                 all.extend(pair(a, b, columns));
             }
         }
     }
     all
+}
+
+/// Whether the first of two students is one that the second is tested against.
+fn leads(keys: &[&RowKey], i: usize, j: usize, reference: Option<&str>) -> bool {
+    let (a, b) = (keys[i], keys[j]);
+    if let Some(reference) = reference {
+        return a.variant.as_deref() == Some(reference);
+    }
+    let is_first = |key: &RowKey| key.method == FIRST;
+    let any_first = keys.iter().any(|key| is_first(key));
+    let any_other = keys.iter().any(|key| !is_first(key));
+    if !(any_first && any_other) {
+        return i < j;
+    }
+    let has_own = keys.iter().any(|key| key.method == b.method && key.variant == a.variant);
+    is_first(a) && !is_first(b) && (!has_own || a.variant == b.variant)
 }
 
 fn pair(a: &Placed<'_>, b: &Placed<'_>, columns: &[Column]) -> Option<Pair> {
@@ -120,6 +136,7 @@ fn smallest_difference(q: f64, n: usize) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::grid::file::Checkpoint;
 
     #[test]
     fn mcnemar_is_a_sign_test_of_the_disagreements() {
@@ -134,6 +151,33 @@ mod tests {
             assert!((mcnemar(a, b) - p).abs() < 1e-12, "{a} {b}: {}", mcnemar(a, b));
             assert_eq!(mcnemar(a, b), mcnemar(b, a));
         }
+    }
+
+    #[test]
+    fn the_papers_method_or_the_reference_is_set_against_the_others() {
+        let key = |(method, variant): &(&str, Option<&str>)| RowKey {
+            role: Role::Student,
+            student: "resnet18".into(),
+            method: (*method).into(),
+            checkpoint: Checkpoint::Best,
+            variant: variant.map(str::to_string),
+        };
+        let check = |rows: &[(&str, Option<&str>)], reference, expected: &[(usize, usize)]| {
+            let keys: Vec<RowKey> = rows.iter().map(key).collect();
+            let keys: Vec<&RowKey> = keys.iter().collect();
+            let all = (0..keys.len()).flat_map(|i| (0..keys.len()).map(move |j| (i, j)));
+            let found: Vec<_> = all.filter(|&(i, j)| i != j && leads(&keys, i, j, reference)).collect();
+            assert_eq!(found, expected, "{rows:?}");
+        };
+        check(&[("sat", None), ("rslad", None), ("trades", None)], None, &[(1, 0), (1, 2)]);
+        check(&[("sat", None), ("trades", None)], None, &[(0, 1)]);
+        let (small, large) = (Some("width 4"), Some("width 8"));
+        check(&[("sat", small), ("sat", large), ("rslad", small), ("rslad", large)], None, &[(2, 0), (3, 1)]);
+        check(&[("rslad", small), ("rslad", large)], None, &[(0, 1)]);
+        let labels = [("sat", Some("100 labels")), ("rslad", Some("no label"))];
+        check(&labels, None, &[(1, 0)]);
+        let slots = [("label_slots", Some("a")), ("label_slots", Some("b")), ("label_slots", Some("c"))];
+        check(&slots, Some("b"), &[(1, 0), (1, 2)]);
     }
 
     #[test]

@@ -12,11 +12,12 @@ use std::path::Path;
 #[serde(deny_unknown_fields)]
 pub(crate) struct Table {
     pub(crate) title: String,
-    #[serde(rename = "about")]
-    _about: String,
+    pub(crate) about: String,
     pub(crate) paper: String,
     /// Where a value stands, unless its row says another place.
     source: String,
+    /// The variant that the others are tested against, where no method leads.
+    pub(crate) reference: Option<String>,
     pub(crate) column: Vec<Column>,
     pub(crate) row: Vec<Row>,
 }
@@ -70,6 +71,11 @@ impl Table {
             }
         }
         Ok(table)
+    }
+
+    /// Whether it holds a value at all: some tables say only which rows there are.
+    pub(crate) fn publishes(&self) -> bool {
+        self.row.iter().any(|row| !row.published.is_empty())
     }
 
     /// Where the values of a row stand.

@@ -28,7 +28,11 @@ pub(super) fn html(report: &Report, figures: &[Figure]) -> Result<String> {
         })
         .collect();
     let style = Value::from_safe_string(STYLE.into());
-    render("report.html", HTML, context! { report => Value::from(Serde(report)), figures, style })
+    render(
+        "report.html",
+        HTML,
+        context! { sized => report.compares_sizes(), report => Value::from(Serde(report)), figures, style },
+    )
 }
 
 /// For readers of repositories; figures are links to files beside it.
@@ -44,12 +48,20 @@ pub(super) fn markdown(report: &Report, figures: &[Figure]) -> Result<String> {
             }
         })
         .collect();
-    render("report.md", MARKDOWN, context! { report => Value::from(Serde(report)), figures })
+    render(
+        "report.md",
+        MARKDOWN,
+        context! { sized => report.compares_sizes(), report => Value::from(Serde(report)), figures },
+    )
 }
 
 /// A document that compiles alone.
 pub(super) fn latex(report: &Report) -> Result<String> {
-    render("report.tex", LATEX, context! { report => Value::from(Serde(report)) })
+    render(
+        "report.tex",
+        LATEX,
+        context! { sized => report.compares_sizes(), report => Value::from(Serde(report)) },
+    )
 }
 
 fn render(name: &'static str, template: &'static str, context: Value) -> Result<String> {
@@ -67,8 +79,9 @@ fn render(name: &'static str, template: &'static str, context: Value) -> Result<
     engine.add_filter("percent2", |share: f64| format!("{:.2}", 100.0 * share));
     engine.add_filter("points", |difference: f64| labels::points(difference));
     engine.add_filter("p_value", p_value);
-    engine.add_filter("method", |name: String| labels::method(&name));
     engine.add_filter("count", |n: u64| crate::say::count(n));
+    engine.add_filter("short", |n: u64| crate::say::short(n));
+    engine.add_filter("ms", labels::milliseconds);
     engine.add_filter("mark", mark);
     engine.add_template(name, template).context(name)?;
     engine

@@ -33,6 +33,7 @@ impl Placed<'_> {
 pub(crate) fn label(key: &RowKey) -> String {
     let method = labels::method(&key.method);
     match &key.variant {
+        Some(variant) if key.method == "label_slots" => variant.clone(), // the slots say what it is
         Some(variant) => format!("{method}, {variant}"),
         None => method,
     }
@@ -49,32 +50,57 @@ pub(crate) fn group(key: &RowKey) -> String {
 /// Every evaluation with whose it is: as its grid says, else by the run that its weights come from, else
 /// by the name of its file.
 pub(crate) fn place(found: &Found) -> Vec<Placed<'_>> {
-    let mut all: Vec<Placed<'_>> = found.evals.iter().map(|eval| placed(eval, &found.runs)).collect();
+    let mut all: Vec<Placed<'_>> = found.evals.iter().map(|eval| placed(eval, found)).collect();
     all.sort_by_key(|p| rank(&p.key));
     all
 }
 
-fn placed<'f>(eval: &'f EvalDir, runs: &'f [RunDir]) -> Placed<'f> {
-    let sha256 = &eval.result.model.sha256;
-    let origin = runs.iter().find_map(|run| {
-        run.weights.iter().find(|(_, hash)| *hash == sha256).map(|(checkpoint, _)| (run, checkpoint.as_str()))
-    });
+/// What the weights of a run are called; none where no run has them.
+pub(crate) fn of_weights(sha256: &str, found: &Found) -> Option<String> {
+    let (run, checkpoint) = origin(sha256, &found.runs)?;
+    let method = |run: &RunDir| labels::method(&text(run, "method", "name"));
+    let alike = found.runs.iter().filter(|other| method(other) == method(run)).count();
+    let name = if alike > 1 { run.name.clone() } else { method(run) };
+    Some(format!("{name}, {checkpoint}"))
+}
+
+/// The run and the checkpoint that weights come from.
+fn origin<'f>(sha256: &str, runs: &'f [RunDir]) -> Option<(&'f RunDir, &'f str)> {
+    runs.iter().find_map(|run| {
+        let own = run.weights.iter().find(|(_, hash)| *hash == sha256);
+        own.map(|(checkpoint, _)| (run, checkpoint.as_str()))
+    })
+}
+
+fn placed<'f>(eval: &'f EvalDir, found: &'f Found) -> Placed<'f> {
+    let origin = origin(&eval.result.model.sha256, &found.runs);
     let run = origin.map(|(run, _)| run);
     let seed = run.and_then(|run| run.recipe.get("seed")?.as_integer()).unwrap_or(0) as u64;
     let key = eval.row.clone().unwrap_or_else(|| match origin {
-        Some((run, checkpoint)) => of_run(run, checkpoint),
+        Some((run, checkpoint)) => of_run(run, checkpoint, found),
         None => of_file(eval),
     });
     Placed { key, seed, eval, run }
 }
 
-fn of_run(run: &RunDir, checkpoint: &str) -> RowKey {
+/// Runs that differ in more than their seed, such as in their width, have rows of their own, named after them.
+fn of_run(run: &RunDir, checkpoint: &str, found: &Found) -> RowKey {
+    let kind =
+        |run: &RunDir| (found.is_teacher(run), text(run, "student", "arch"), text(run, "method", "name"));
+    let design = |run: &RunDir| {
+        let mut recipe = run.recipe.clone();
+        recipe.retain(|key, _| !["seed", "about"].contains(&key));
+        recipe
+    };
+    let (is_teacher, student, method) = kind(run);
+    let others = found.runs.iter().filter(|other| kind(other) == kind(run));
+    let variant = others.into_iter().any(|other| design(other) != design(run)).then(|| run.name.clone());
     RowKey {
-        role: Role::Student,
-        student: text(run, "student", "arch"),
-        method: text(run, "method", "name"),
+        role: if is_teacher { Role::Teacher } else { Role::Student },
+        student,
+        method,
         checkpoint: if checkpoint == "best" { Checkpoint::Best } else { Checkpoint::Last },
-        variant: None,
+        variant,
     }
 }
 
@@ -165,12 +191,14 @@ pub(crate) fn groups(
             (Checkpoint::Best, true) => "best on test".to_string(),
             (checkpoint, _) => checkpoint.name().to_string(),
         };
-        let row = Row { label: label(&key), checkpoint, cells, key: key.clone() };
+        let size = evals.iter().filter(|p| p.key == key).find_map(|p| p.eval.result.cost.clone());
+        let row = Row { label: label(&key), checkpoint, size, cells, key: key.clone() };
         match groups.iter_mut().find(|other| other.heading == group(&key)) {
             Some(group) => group.rows.push(row),
             None => groups.push(Group { heading: group(&key), rows: vec![row] }),
         }
     }
+    groups.sort_by_key(|group| group.rows[0].key.role); // teachers before their students
     groups
 }
 

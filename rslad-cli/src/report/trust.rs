@@ -11,10 +11,9 @@ pub(crate) fn checks(
     columns: &[Column],
     radii: &[RadiusCurve],
 ) -> Vec<Check> {
-    vec![
-        inside_the_ball(all),
-        same_images(evals),
-        no_warnings(all),
+    let mut checks = vec![inside_the_ball(all), same_images(evals), no_warnings(all)];
+    checks.extend(of_evaluations(all));
+    checks.extend([
         ordered("one step is not stronger than many (FGSM against PGD)", evals, &["fgsm"], &["pgd"]),
         ordered(
             "the black box is not stronger than the white box (Square against PGD)",
@@ -30,8 +29,47 @@ pub(crate) fn checks(
         ),
         falls_with_radius(radii),
         falls_to_nothing(radii),
+        survives_rounding(evals),
         one_version(all, columns),
-    ]
+    ]);
+    checks
+}
+
+/// What a report checks itself, on its own terms.
+const OURS: [&str; 2] =
+    ["one step is not stronger than many", "a black box is not stronger than a white box"];
+
+/// The checks that evaluations made of their models and of themselves, a line for each.
+fn of_evaluations(all: &[Placed<'_>]) -> Vec<Check> {
+    let made: Vec<_> =
+        all.iter().flat_map(|p| p.eval.result.trust.iter().map(move |check| (p, check))).collect();
+    let mut names: Vec<&str> = vec![];
+    for (_, check) in &made {
+        if !names.contains(&check.name.as_str()) && !OURS.contains(&check.name.as_str()) {
+            names.push(&check.name);
+        }
+    }
+    let line = |claim: &&str| {
+        let own: Vec<_> = made.iter().filter(|(_, check)| check.name == **claim).collect();
+        let broken = own.iter().filter(|(_, check)| check.outcome != "passed");
+        let broken: Vec<String> = broken.map(|(p, check)| format!("{}: {}", name(p), check.seen)).collect();
+        self::check(claim, own.len(), &broken, "evaluations")
+    };
+    names.iter().map(line).collect()
+}
+
+/// Whether what fell would fall as a picture of 8 bits, which is how pictures are kept.
+fn survives_rounding(evals: &[&Placed<'_>]) -> Check {
+    let counts = evals.iter().flat_map(|p| p.eval.result.columns.iter().filter_map(|c| c.eight_bit.as_ref()));
+    let (fallen, still) = counts.fold((0, 0), |(fallen, still), c| (fallen + c.fallen, still + c.still));
+    // A share that says that attacks live between the values of pixels: an unusual model, or radius.
+    let broken = if 10 * still < 9 * fallen { vec![format!("{still} of {fallen} do")] } else { vec![] };
+    let mut check =
+        check("what fell stays fallen once rounded to 8 bits (9 of 10)", fallen, &broken, "fallen images");
+    if fallen > 0 {
+        check.detail = format!("{still} of {fallen} do");
+    }
+    check
 }
 
 fn check(claim: &str, evidence: usize, broken: &[String], of: &str) -> Check {
@@ -83,7 +121,8 @@ fn no_warnings(all: &[Placed<'_>]) -> Check {
 /// for what chance explains on so many images.
 fn ordered(claim: &str, evals: &[&Placed<'_>], weaker: &[&str], stronger: &[&str]) -> Check {
     let (mut evidence, mut broken) = (0, vec![]);
-    for p in evals {
+    // Of a black box the gradients are another model's: no order follows.
+    for p in evals.iter().filter(|p| p.eval.result.source.is_none()) {
         let is = |kinds: &[&str], name: &str| kinds.iter().any(|kind| name.starts_with(kind));
         let lowest = |kinds: &[&str]| -> Option<Accuracy> {
             let columns = p.eval.result.columns.iter().filter(|c| is(kinds, &c.name) || is(kinds, &c.attack));

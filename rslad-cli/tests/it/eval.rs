@@ -25,8 +25,10 @@ fn an_evaluation_writes_what_is_documented() {
     assert_eq!(written, ["e/", "e/per_example.safetensors", "e/result.json", "e/suite.toml"]);
 
     let result = json(&place.at("e/result.json"));
-    let top = ["clean", "columns", "data", "eps", "model", "schema", "seed", "trust", "version", "warnings"];
-    assert_eq!(keys(&result), top);
+    let top = ["clean", "columns", "cost", "data", "eps", "model", "schema", "seed", "trust", "version"];
+    assert_eq!(keys(&result), [&top[..], &["warnings"]].concat());
+    assert_eq!(keys(&result["cost"]), ["macs", "ms_per_image", "parameters", "threads"]);
+    assert!(result["cost"]["ms_per_image"].as_f64().unwrap() > 0.0);
     assert_eq!(keys(&result["model"]), ["arch", "path", "sha256"]);
     assert_eq!(keys(&result["data"]), ["n", "name", "sha256", "split"]);
     assert_eq!(keys(&result["clean"]), ["accuracy", "ci95", "correct", "n", "non_finite"]);
@@ -47,6 +49,7 @@ fn an_evaluation_writes_what_is_documented() {
     expected.insert("clean_correct".to_string(), told("U8", &[40]));
     for name in names {
         expected.insert(format!("{name}/robust"), told("U8", &[40]));
+        expected.insert(format!("{name}/prediction"), told("U32", &[40]));
         expected.insert(format!("{name}/linf"), told("F32", &[40]));
         expected.insert(format!("{name}/x_adv"), told("F32", &[40, 1, 8, 8]));
     }
@@ -64,6 +67,12 @@ fn the_numbers_are_those_of_the_flags_of_each_image() {
     let correct = label.chunks(4).zip(predicted.chunks(4)).filter(|(a, b)| a == b).count();
     assert_eq!(result["clean"]["correct"], correct);
     assert_eq!(result["columns"][0]["robust"], robust);
+    let answer = tensor_bytes(&file, "fgsm/prediction");
+    for (i, flag) in tensor_bytes(&file, "fgsm/robust").into_iter().enumerate() {
+        let [label, clean, answer] = [&label, &predicted, &answer].map(|all| &all[4 * i..4 * i + 4]);
+        assert_eq!(flag == 1, answer == label, "image {i}: what fell says something else");
+        assert!(clean == label || answer == clean, "image {i} was not attacked");
+    }
     assert!(f32s(&tensor_bytes(&file, "fgsm/linf")).iter().all(|&d| d <= 0.15));
     assert!(!tensors(&file).contains_key("fgsm/x_adv"), "only where it is asked for");
 }

@@ -43,6 +43,48 @@ fn shards_put_together_are_the_whole() {
     assert_eq!(json(&place.at("part2/result.json"))["shard"], serde_json::json!({ "index": 2, "of": 3 }));
 }
 
+/// A directory as it was written before the answers under attack were kept.
+fn without_predictions(place: &Place, from: &str, to: &str) {
+    std::fs::create_dir(place.at(to)).unwrap();
+    for file in ["result.json", "suite.toml"] {
+        std::fs::copy(place.at(from).join(file), place.at(to).join(file)).unwrap();
+    }
+    let bytes = std::fs::read(place.at(from).join("per_example.safetensors")).unwrap();
+    let all = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let kept = all.iter().filter(|(name, _)| !name.ends_with("/prediction"));
+    let kept = safetensors::serialize(kept, None).unwrap();
+    std::fs::write(place.at(to).join("per_example.safetensors"), kept).unwrap();
+}
+
+#[test]
+fn files_without_the_answers_under_attack_are_merged_compared_and_reported() {
+    let place = place();
+    for i in ["1", "2"] {
+        let asked = ["--attack", "fgsm", "--n", "30", "--shard", &format!("{i}/2")];
+        eval(&place, &format!("new{i}"), &asked).ok();
+        without_predictions(&place, &format!("new{i}"), &format!("old{i}"));
+    }
+    for (name, parts, kept) in
+        [("new", ["new1", "new2"], true), ("old", ["old1", "old2"], false), ("both", ["new1", "old2"], false)]
+    {
+        place.rslad(&["eval", "merge", parts[0], parts[1], "--out", name]).ok();
+        let file = place.at(name).join("per_example.safetensors");
+        assert_eq!(super::support::tensors(&file).contains_key("fgsm/prediction"), kept, "{name}");
+        place.rslad(&["report", name, "--out", &format!("report-{name}")]).ok();
+        let report = json(&place.at(&format!("report-{name}/report.json")));
+        let confusion = &report["classes"][0]["confusion"];
+        assert_eq!(confusion.is_array(), kept, "{name}");
+        assert_eq!(
+            place
+                .at(&format!("report-{name}/figures/confusion-{}.svg", "resnet-18-model-last-safetensors"))
+                .exists(),
+            kept
+        );
+    }
+    let same = place.rslad(&["eval", "diff", "new", "old"]).ok();
+    assert!(same.out.contains("1.00e0") && !same.out.contains("is right on"), "{}", same.out);
+}
+
 #[test]
 fn parts_that_do_not_belong_together_are_refused_by_name() {
     let place = place();
@@ -136,6 +178,13 @@ fn auto_attack_shows_its_funnel_and_whether_to_trust_it() {
     let left: Vec<u64> = funnel.iter().map(|stage| stage["robust"].as_u64().unwrap()).collect();
     assert!(left.is_sorted_by(|a, b| a >= b) && left[0] == result["clean"]["correct"].as_u64().unwrap());
     assert_eq!(left[4], result["columns"][0]["robust"].as_u64().unwrap());
+    let tensor = |name: &str| tensor_bytes(&place.at("e/per_example.safetensors"), name);
+    let says_the_label = tensor("aa/prediction")
+        .chunks(4)
+        .zip(tensor("label").chunks(4))
+        .map(|(a, b)| a == b)
+        .collect::<Vec<_>>();
+    assert_eq!(says_the_label, tensor("aa/robust").iter().map(|&flag| flag == 1).collect::<Vec<_>>());
     let names: Vec<&str> =
         result["trust"].as_array().unwrap().iter().map(|check| check["name"].as_str().unwrap()).collect();
     let model = ["the model's answers repeat", "the model's outputs are logits", "gradients are alive"];

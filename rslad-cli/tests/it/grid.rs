@@ -1,9 +1,9 @@
 //! `rslad cell` and `rslad grid`: cells are done once, in order, and never by two at a time.
 
-use super::support::{Did, Place, json, until};
+use super::support::{Did, Pauses, Place, json, timeless, until};
 use std::fs::{self, File};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A teacher, a student of it, both under attack: a fraction of a second each.
 fn grid(epochs: u32) -> String {
@@ -97,6 +97,27 @@ fn a_cell_whose_files_were_touched_is_not_believed_and_one_that_is_held_is_refus
     assert!(touched.code == 2 && touched.err.contains("another recipe"), "{touched:?}");
 }
 
+/// The cells and the report of `out` are those of `whole`, times aside.
+fn same_results(place: &Place) {
+    for (name, files) in [
+        ("sat", &["best.safetensors", "last.safetensors", "metrics.jsonl"][..]),
+        ("rslad", &["best.safetensors", "last.safetensors", "metrics.jsonl", "recipe.toml"]),
+        ("rslad-best", &["per_example.safetensors", "suite.toml"]),
+        ("look", &["look.safetensors", "look.json"]),
+    ] {
+        let (one, other) = (dir(place, "whole", name), dir(place, "out", name));
+        assert_eq!(one.file_name(), other.file_name());
+        for file in files {
+            assert!(
+                fs::read(one.join(file)).unwrap() == fs::read(other.join(file)).unwrap(),
+                "{name}/{file}"
+            );
+        }
+    }
+    let report = |out: &str| timeless(&place.at(out).join("report/report.json"));
+    assert_eq!(report("whole"), report("out"));
+}
+
 #[test]
 fn a_grid_that_is_stopped_goes_on_to_the_same_results() {
     let place = place(8);
@@ -114,30 +135,48 @@ fn a_grid_that_is_stopped_goes_on_to_the_same_results() {
     let did = submit(&place, "out").ok();
     assert!(did.out.trim().ends_with("report.html"), "{}", did.out);
 
-    for (name, files) in [
-        ("sat", &["best.safetensors", "last.safetensors", "metrics.jsonl"][..]),
-        ("rslad", &["best.safetensors", "last.safetensors", "metrics.jsonl", "recipe.toml"]),
-        ("rslad-best", &["per_example.safetensors", "suite.toml"]),
-        ("look", &["look.safetensors", "look.json"]),
-    ] {
-        let (one, other) = (dir(&place, "whole", name), dir(&place, "out", name));
-        assert_eq!(one.file_name(), other.file_name());
-        for file in files {
-            assert!(
-                fs::read(one.join(file)).unwrap() == fs::read(other.join(file)).unwrap(),
-                "{name}/{file}"
-            );
-        }
-    }
-    let report = |out: &str| {
-        let mut report = json(&place.at(out).join("report/report.json"));
-        report["provenance"].take(); // times
-        report
-    };
-    assert_eq!(report("whole"), report("out"));
-
+    same_results(&place);
     let status = place.rslad(&["grid", "status", "grid.toml", "--out", "out"]).ok();
     assert!(status.out.contains("5 of 5 cells finished, 0 running"), "{}", status.out);
+}
+
+/// With `kill -9`, of the engine alone and of its cells with it, at any time: while cells train, while they
+/// are evaluated, between them, while the report is written.
+#[cfg(unix)]
+#[test]
+fn a_grid_whose_engine_is_killed_anywhere_goes_on_to_the_same_report() {
+    use std::os::unix::process::CommandExt;
+    use std::process::{Command, Stdio};
+    let kills = if std::env::var_os("RSLAD_SLOW_TESTS").is_some() { 60 } else { 9 };
+    let place = place(4);
+    let clock = Instant::now();
+    submit(&place, "whole").ok();
+    let whole = clock.elapsed();
+    let args = ["grid", "submit", "grid.toml", "--out", "out", "--threads", "2"];
+    let (mut pauses, mut killed) = (Pauses::new(11), 0);
+    while killed < kills {
+        let mut command = place.command(&args);
+        command.process_group(0).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut engine = command.spawn().unwrap();
+        std::thread::sleep(pauses.below(whole));
+        if let Some(status) = engine.try_wait().unwrap() {
+            assert!(status.success());
+            same_results(&place);
+            fs::remove_dir_all(place.at("out")).unwrap();
+            continue;
+        }
+        match killed % 3 {
+            0 => engine.kill().unwrap(), // its cells see their input close, and end by themselves
+            _ => {
+                let group = format!("-{}", engine.id());
+                assert!(Command::new("kill").args(["-9", "--", &group]).status().unwrap().success());
+            }
+        }
+        engine.wait().unwrap();
+        killed += 1;
+    }
+    submit(&place, "out").ok();
+    same_results(&place);
 }
 
 #[test]

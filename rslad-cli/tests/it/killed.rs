@@ -1,19 +1,9 @@
 //! Killed with `kill -9` at random times, and run again until it is done: the same bytes as if left alone.
 
-use super::support::{Place, train_args};
+use super::support::{Pauses, Place, train_args};
 use std::time::{Duration, Instant};
 
 const EPOCHS: [&str; 2] = ["--set", "schedule.epochs=6"];
-
-/// A small generator of pauses; its seed is fixed, the machine adds the rest of the chance.
-struct Pauses(u64);
-
-impl Pauses {
-    fn below(&mut self, limit: Duration) -> Duration {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        limit.mul_f64((self.0 >> 33) as f64 / (1u64 << 31) as f64)
-    }
-}
 
 #[test]
 fn a_run_killed_at_random_times_ends_with_the_same_bytes() {
@@ -22,7 +12,7 @@ fn a_run_killed_at_random_times_ends_with_the_same_bytes() {
     let clock = Instant::now();
     place.train("undisturbed", &EPOCHS).ok();
     let whole = clock.elapsed();
-    let (mut pauses, mut killed, mut runs) = (Pauses(7), 0, 0);
+    let (mut pauses, mut killed, mut runs) = (Pauses::new(7), 0, 0);
     while killed < kills {
         runs += 1;
         let dir = format!("run-{runs}");

@@ -1,6 +1,6 @@
 //! `rslad quickstart`, on students of a second.
 
-use super::support::{Did, MICRO, Place, json, until};
+use super::support::{self, Did, MICRO, Place, until};
 use std::time::Duration;
 
 fn args(out: &str) -> Vec<&str> {
@@ -10,10 +10,8 @@ fn args(out: &str) -> Vec<&str> {
 
 /// A report without what may differ between two runs of the same bits.
 fn timeless(place: &Place, dir: &str) -> serde_json::Value {
-    let mut report = json(&place.at(dir).join("report.json"));
-    for varies in ["provenance", "remake", "runs"] {
-        report[varies].take();
-    }
+    let mut report = support::timeless(&place.at(dir).join("report.json"));
+    report["runs"].take();
     report
 }
 

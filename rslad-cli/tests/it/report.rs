@@ -144,6 +144,40 @@ fn problem(value: &Value, schema: &Value, at: &str) -> Option<String> {
 }
 
 #[test]
+fn students_of_several_sizes_stand_against_what_they_cost() {
+    let place = Place::new();
+    for width in ["4", "8"] {
+        let (run, out) = (format!("runs/w{width}"), format!("evals/w{width}"));
+        let model = format!("{run}/last.safetensors");
+        place.train(&run, &["--set", "schedule.epochs=1", "--set", &format!("student.width={width}")]).ok();
+        let args =
+            ["eval", "--model", &model, "--data", "digits", "--n", "20", "--attack", "fgsm", "--out", &out];
+        place.rslad(&args).ok();
+    }
+    place.rslad(&["report", "runs", "evals", "--out", "report"]).ok();
+    let report = json(&place.at("report/report.json"));
+    let rows = report["groups"][0]["rows"].as_array().unwrap();
+    assert_eq!(rows.iter().map(|row| row["label"].clone()).collect::<Vec<_>>(), ["RSLAD, w4", "RSLAD, w8"]);
+    let size = |row: usize, key: &str| rows[row]["size"][key].as_f64().unwrap();
+    for key in ["parameters", "macs"] {
+        assert!((3.0..4.1).contains(&(size(1, key) / size(0, key))), "{key}: {rows:?}");
+    }
+    assert!(size(0, "ms_per_image") > 0.0 && size(0, "parameters") == 5_142.0, "{rows:?}");
+    let html = fs::read_to_string(place.at("report/report.html")).unwrap();
+    assert!(html.contains("<th scope=\"col\">MACs</th>") && html.contains("<td>5.1 k</td>"));
+    for measure in ["parameters", "multiply-accumulates", "milliseconds-an-image"] {
+        assert!(place.at(&format!("report/figures/capacity-resnet-18-{measure}.svg")).exists(), "{measure}");
+    }
+    place.rslad(&["report", "runs/w4", "evals/w4", "--out", "one"]).ok();
+    let html = fs::read_to_string(place.at("one/report.html")).unwrap();
+    assert!(
+        html.contains("5.1 k parameters") && !html.contains("MACs</th>"),
+        "one size stands in the heading"
+    );
+    assert_eq!(json(&place.at("one/report.json"))["groups"][0]["rows"][0]["label"], "RSLAD");
+}
+
+#[test]
 fn results_of_older_and_newer_versions_are_reported() {
     let place = Place::new();
     let old = r#"{"schema": 1, "model": {"path": "a.pt", "sha256": "00", "arch": {"arch": "resnet18"}},
@@ -185,21 +219,28 @@ fn a_browser_draws_the_page() {
     };
     let place = evaluated();
     report(&place, &[]);
-    for (width, picture) in [(1200, "wide.png"), (390, "narrow.png")] {
+    for (width, scheme) in [(1200, "light"), (1200, "dark"), (390, "light"), (390, "dark")] {
+        let picture = place.at(&format!("{scheme}-{width}.png"));
         let size = format!("--window-size={width},2400");
-        let shot = format!("--screenshot={}", place.at(picture).display());
+        let shot = format!("--screenshot={}", picture.display());
         let profile = format!("--user-data-dir={}", place.at("profile").display());
         let page = format!("file://{}", place.at("report/report.html").display());
+        let prefers = format!("--blink-settings=preferredColorScheme={}", u8::from(scheme == "light"));
         let quiet = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"];
         let quieter = ["--disable-component-update", "--disable-sync", "--hide-scrollbars"];
         let mut command = Command::new(&browser);
-        command.args(["--headless", "--no-sandbox"]).args(quiet).args(quieter);
+        command.args(["--headless", "--no-sandbox", &prefers]).args(quiet).args(quieter);
         let output = command.args([&profile, &shot, &size, &page]).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success() && !said.contains("CONSOLE"), "{said}");
-        let drawn = fs::read(place.at(picture)).unwrap();
-        assert_eq!(image_size(&drawn).0, width);
-        assert!(drawn.len() > 40_000, "an empty page compresses to less than {} bytes", drawn.len());
+        let drawn = image::open(picture).unwrap().to_rgb8();
+        assert_eq!(drawn.width(), width);
+        let colors: std::collections::HashSet<_> = drawn.pixels().collect();
+        assert!(colors.len() > 200, "an empty page has fewer colors than {}", colors.len());
+        let page = drawn.get_pixel(width - 3, 3);
+        assert_eq!(page[0] > 128, scheme == "light", "{scheme} {page:?}");
+        let edge = (0..2400).map(|y| drawn.get_pixel(width - 3, y));
+        assert!(edge.into_iter().all(|pixel| pixel == page), "{width}: something is wider than the page");
     }
 }
 

@@ -178,6 +178,20 @@ impl Drop for Running {
     }
 }
 
+/// A small generator of pauses; its seed is fixed, the machine adds the rest of the chance.
+pub struct Pauses(u64);
+
+impl Pauses {
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub fn below(&mut self, limit: Duration) -> Duration {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        limit.mul_f64((self.0 >> 33) as f64 / (1u64 << 31) as f64)
+    }
+}
+
 /// Says that a test did not run, past the capture of its output.
 pub fn skipped(test: &str, why: &str) {
     let _ = writeln!(std::io::stderr(), "{test} skipped: {why}");
@@ -199,6 +213,19 @@ pub fn lines(path: &Path) -> usize {
 
 pub fn json(path: &Path) -> serde_json::Value {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+/// A report without its times and what depends on where it lies: the same for two runs of the same bits.
+pub fn timeless(path: &Path) -> serde_json::Value {
+    let mut report = json(path);
+    for varies in ["provenance", "remake"] {
+        report[varies].take();
+    }
+    let groups = report["groups"].as_array_mut().unwrap().iter_mut();
+    for row in groups.flat_map(|group| group["rows"].as_array_mut().unwrap()) {
+        row["size"]["ms_per_image"].take();
+    }
+    report
 }
 
 pub fn keys(value: &serde_json::Value) -> Vec<&str> {

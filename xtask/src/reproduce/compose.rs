@@ -52,8 +52,10 @@ impl Row {
 
 /// Words of a name that may be part of a directory's.
 fn slug(text: &str) -> String {
-    let plain = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c.to_ascii_lowercase() } else { '-' };
-    text.chars().map(plain).collect()
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '.';
+    let words: Vec<String> =
+        text.split(|c| !is_plain(c)).filter(|word| !word.is_empty()).map(str::to_ascii_lowercase).collect();
+    words.join("-")
 }
 
 /// The grid that fills a table at a scale.
@@ -278,8 +280,10 @@ impl Composer<'_> {
 
     /// An evaluation as it is, or a cell for each block of its images and one that merges them.
     fn in_blocks(&self, cell: Table, evaluate: &Evaluate) -> Vec<Table> {
-        let whole = evaluate.source.is_some() || !evaluate.eps.is_empty(); // transfer, or a curve
-        let Some(shards) = self.shards.filter(|&shards| shards > 1 && !whole) else { return vec![cell] };
+        let of_one_radius = evaluate.eps.is_empty();
+        let Some(shards) = self.shards.filter(|&shards| shards > 1 && of_one_radius) else {
+            return vec![cell];
+        };
         let name = cell["name"].as_str().unwrap_or_default().to_owned();
         let part = |shard: usize| {
             let mut part = cell.clone();

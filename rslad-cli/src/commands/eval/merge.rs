@@ -49,7 +49,8 @@ fn check(parts: &[Part]) -> Result<()> {
     };
     let question = |part: &Part| {
         let r = &part.result;
-        Question { model: r.model.clone(), data: r.data.clone(), shard: None, eps: r.eps, seed: r.seed }
+        let (model, source, data) = (r.model.clone(), r.source.clone(), r.data.clone());
+        Question { model, source, data, shard: None, eps: r.eps, seed: r.seed }
     };
     // The odd one is one that differs from most, so that the first can be it too.
     let hash = |part: &Part| question(part).hash(&part.suite);
@@ -98,6 +99,7 @@ fn assemble(parts: &[Part]) -> Result<Finished> {
     check_partition(&whole, first)?;
     let question = Question {
         model: first.result.model.clone(),
+        source: first.result.source.clone(),
         data: first.result.data.clone(),
         shard: None,
         eps: first.result.eps,
@@ -122,7 +124,7 @@ fn assemble(parts: &[Part]) -> Result<Finished> {
         let points = parts.iter().map(|part| part.tensor(name)).collect::<Result<Vec<&Tensor>>>()?;
         tensors.insert(name.clone(), Tensor::cat(&points, 0)?);
     }
-    let result = evaluation::result_file(&question, &whole, trust, warnings);
+    let result = evaluation::result_file(&question, &whole, trust, first.result.cost.clone(), warnings);
     Ok(Finished::assembled(result, tensors, first.suite.clone()))
 }
 
@@ -135,6 +137,7 @@ fn join(whole: &mut Evaluation, part: Evaluation) {
     whole.clean_non_finite += part.clean_non_finite;
     for (all, own) in whole.columns.iter_mut().zip(part.columns) {
         all.robust.extend(own.robust);
+        all.predictions = all.predictions.take().zip(own.predictions).map(|(all, own)| [all, own].concat());
         all.linf.extend(own.linf);
         all.fell_to.extend(own.fell_to);
         all.non_finite += own.non_finite;

@@ -13,12 +13,14 @@ use crate::result_file::{ModelInfo, Question, ResultFile};
 use crate::suite::Resolved;
 use crate::weight_files::{self, Stated, Unsaid, Weights};
 use crate::{interrupt, say, suite, table};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use rslad_attacks::Linf;
 use rslad_attacks::checks::Outcome;
+use rslad_attacks::suite::Use;
 use rslad_data::Dataset;
 use rslad_models::Frozen;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 pub(crate) fn run(command: &EvalCommand, quiet: bool) -> Result<()> {
@@ -31,9 +33,9 @@ pub(crate) fn run(command: &EvalCommand, quiet: bool) -> Result<()> {
 }
 
 fn attack(args: &EvalArgs, quiet: bool) -> Result<()> {
-    let prepared = Prepared::new(args)?;
     let show = Show::here(quiet);
     let stop = interrupt::flag(show)?;
+    let prepared = Prepared::new(args, &stop)?;
     if !args.eps_sweep.is_empty() {
         return sweep::run(args, &prepared, show, &stop);
     }
@@ -47,19 +49,28 @@ fn attack(args: &EvalArgs, quiet: bool) -> Result<()> {
 struct Prepared {
     suite: Resolved,
     weights: Weights,
+    /// The surrogate that points are made on.
+    source: Option<ModelInfo>,
     frozen: Frozen,
     data: Dataset,
 }
 
 impl Prepared {
-    fn new(args: &EvalArgs) -> Result<Self> {
-        let suite = suite::resolve(&args.suite, &args.attack)?;
-        suite::check_use(&args.suite, rslad_attacks::suite::Use::Evaluation)?;
+    fn new(args: &EvalArgs, stop: &Arc<AtomicBool>) -> Result<Self> {
+        let mut suite = suite::resolve(&args.suite, &args.attack)?;
+        suite::check_use(&args.suite, if args.source.is_some() { Use::Transfer } else { Use::Evaluation })?;
         let stated = Stated::new(args.arch.as_deref(), &args.arch_set)?;
         let weights = weight_files::weights(&args.model, &stated, Unsaid::Refuse)?;
-        let data = data(args)?;
+        let data = inputs::images(&args.data, args.split, args.n)?;
         inputs::check_fit(&weights.network, &data)?;
-        Ok(Self { suite, frozen: weights.network.freeze()?, weights, data })
+        let mut source = None;
+        if let Some(file) = &args.source {
+            let surrogate = weight_files::weights(file, &Stated::nothing(), Unsaid::Refuse)?;
+            inputs::check_fit(&surrogate.network, &data).with_context(|| file.display().to_string())?;
+            suite = suite.on_surrogate(&inputs::surrogate(&surrogate.network, stop)?);
+            source = Some(info(file, &surrogate));
+        }
+        Ok(Self { suite, frozen: weights.network.freeze()?, weights, source, data })
     }
 
     /// The radius, and where it comes from.
@@ -84,11 +95,8 @@ impl Prepared {
         introduce: impl FnOnce(),
     ) -> Result<(ResultFile, std::path::PathBuf)> {
         let question = Question {
-            model: ModelInfo {
-                path: args.model.display().to_string(),
-                sha256: self.weights.sha256.clone(),
-                arch: self.weights.network.arch().clone(),
-            },
+            model: info(&args.model, &self.weights),
+            source: self.source.clone(),
             data: evaluation::data_info(&self.data),
             shard: args.shard,
             eps,
@@ -137,9 +145,12 @@ impl Prepared {
     }
 }
 
-fn data(args: &EvalArgs) -> Result<Dataset> {
-    let data = inputs::open(&args.data, args.split)?;
-    Ok(args.n.map(|n| data.limit(n as usize)).transpose()?.unwrap_or(data))
+fn info(file: &Path, weights: &Weights) -> ModelInfo {
+    ModelInfo {
+        path: file.display().to_string(),
+        sha256: weights.sha256.clone(),
+        arch: weights.network.arch().clone(),
+    }
 }
 
 fn introduce(args: &EvalArgs, data: &Dataset, eps: Linf, origin: &str) {

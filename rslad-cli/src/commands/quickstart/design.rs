@@ -2,6 +2,8 @@
 
 use crate::args::QuickstartArgs;
 use crate::grid::file::{Cell, Checkpoint, Evaluating, GridFile, Model, Role, Row, Training};
+use crate::inputs::value_of;
+use crate::say;
 use anyhow::{Context, Result};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -13,7 +15,8 @@ pub(super) struct Design {
     pub(super) data: String,
     pub(super) n: usize,
     suite: String,
-    auto_attack_n: usize,
+    /// The labels that the teachers learned from.
+    teacher_labels: u64,
     pub(super) radius: Vec<Radius>,
     student: Vec<Student>,
 }
@@ -31,17 +34,11 @@ pub(super) struct Radius {
 #[serde(deny_unknown_fields)]
 struct Student {
     method: String,
-    labels: String,
+    labels: u64,
     seeds: u64,
-    auto_attack: AutoAttack,
+    /// On so many images AutoAttack attacks the one of the first seed; 0 for none.
+    auto_attack_n: usize,
     set: BTreeMap<String, toml::Value>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum AutoAttack {
-    Yes,
-    No,
 }
 
 /// The recipe of a method.
@@ -55,9 +52,15 @@ impl Design {
         let text = include_str!("../../../assets/quickstart.toml");
         let mut design: Self = toml::from_str(text).context("assets/quickstart.toml")?;
         if let Some(n) = args.n {
-            (design.n, design.auto_attack_n) = (n as usize, design.auto_attack_n.min(n as usize));
+            design.n = n as usize;
+            design.student.iter_mut().for_each(|s| s.auto_attack_n = s.auto_attack_n.min(n as usize));
         }
         Ok(design)
+    }
+
+    /// How rows name the most labels that a student has.
+    pub(super) fn most_labels(&self) -> String {
+        labels(self.student.iter().map(|student| student.labels).max().unwrap_or(0))
     }
 
     /// All cells: every student with every seed at every radius, each attacked, and the teachers.
@@ -74,7 +77,7 @@ impl Design {
                 }
             }
             let teacher = Model::File { file: radius.teacher.clone(), arch: None };
-            let row = self.row(radius, "teacher", "20,000 labels");
+            let row = self.row(radius, "teacher", self.teacher_labels);
             cells.push(self.evaluation(
                 &format!("teacher-{}", plain(&radius.eps)),
                 teacher,
@@ -100,7 +103,7 @@ impl Design {
     ) {
         let natural = student.method == "natural";
         let eps = plain(&radius.eps);
-        let stem = format!("{}-{}", student.method, plain(&student.labels));
+        let stem = format!("{}-{}", student.method, plain(&labels(student.labels)));
         // A natural student does not know a radius: one is attacked at all of them.
         let name = if natural { format!("{stem}-{seed}") } else { format!("{stem}-{eps}-{seed}") };
         if !cells.iter().any(|cell| cell.name() == name) {
@@ -119,15 +122,15 @@ impl Design {
             }));
         }
         let model = || Model::Cell { cell: name.clone(), checkpoint: Checkpoint::Last };
-        let row = self.row(radius, &student.method, &student.labels);
+        let row = self.row(radius, &student.method, student.labels);
         let attacked = format!("{stem}-{eps}-{seed}-attacked");
         cells.push(self.evaluation(&attacked, model(), radius, attack_seed, row.clone()));
-        if student.auto_attack == AutoAttack::Yes && seed == attack_seed {
+        if student.auto_attack_n > 0 && seed == attack_seed {
             let mut cell =
                 self.evaluation(&format!("{stem}-{eps}-{seed}-autoattack"), model(), radius, seed, row);
             if let Cell::Eval(cell) = &mut cell {
                 cell.suite = vec!["autoattack".into()];
-                cell.n = self.auto_attack_n;
+                cell.n = student.auto_attack_n;
             }
             cells.push(cell);
         }
@@ -137,6 +140,7 @@ impl Design {
         Cell::Eval(Evaluating {
             name: name.into(),
             model,
+            source: None,
             data: self.data.clone(),
             split: "test".into(),
             n: self.n,
@@ -148,13 +152,13 @@ impl Design {
         })
     }
 
-    fn row(&self, radius: &Radius, method: &str, labels: &str) -> Row {
+    fn row(&self, radius: &Radius, method: &str, n: u64) -> Row {
         Row {
             role: Role::Student,
             student: group(&radius.eps),
             method: method.into(),
             checkpoint: Checkpoint::Last,
-            variant: Some(labels.into()),
+            variant: Some(labels(n)),
         }
     }
 }
@@ -164,11 +168,12 @@ pub(super) fn group(eps: &str) -> String {
     format!("within {eps}")
 }
 
-/// A value as a recipe writes it: a number or list if it reads as one, else text.
-fn value_of(text: &str) -> toml::Value {
-    let read =
-        format!("value = {text}").parse::<toml::Table>().ok().and_then(|mut table| table.remove("value"));
-    read.unwrap_or_else(|| toml::Value::String(text.into()))
+/// A number of labels as rows and cells write it.
+fn labels(n: u64) -> String {
+    match n {
+        0 => "no label".into(),
+        n => format!("{} labels", say::count(n)),
+    }
 }
 
 /// As a part of a directory's name.

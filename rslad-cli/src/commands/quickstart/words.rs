@@ -31,6 +31,7 @@ pub(super) fn introduction(args: &QuickstartArgs, plan: &Plan<'_>, design: &Desi
 
 /// The tables, what they show, and where to go from here: to standard output.
 pub(super) fn conclude(report: &Report, design: &Design, out: &Path) -> Result<()> {
+    let most = design.most_labels();
     for radius in &design.radius {
         let heading = design::group(&radius.eps);
         let group =
@@ -44,7 +45,7 @@ pub(super) fn conclude(report: &Report, design: &Design, out: &Path) -> Result<(
             std::iter::once(row.label.clone()).chain(cells).collect()
         });
         say::result(table::plain(header, rows, 1))?;
-        say::result(claim(&group.rows)?)?;
+        say::result(claim(&group.rows, &most)?)?;
         say::result("")?;
     }
     say::result(format!(
@@ -74,14 +75,14 @@ fn worst(row: &Row) -> Result<&Measured> {
     all.min_by(|a, b| a.accuracy.total_cmp(&b.accuracy)).context("a row was measured")
 }
 
-/// How RSLAD without labels stands to the others, in a sentence each.
-fn claim(rows: &[Row]) -> Result<String> {
+/// How RSLAD without labels stands to the others, in a sentence each; `most` names those with all labels.
+fn claim(rows: &[Row], most: &str) -> Result<String> {
     let ours = rows.iter().find(|row| row.key.method == "rslad").context("a design has an RSLAD student")?;
     let rslad = worst(ours)?;
     let mut few: Vec<(&Row, &Measured)> = vec![];
     let mut all = None;
     for row in rows.iter().filter(|row| ["natural", "sat", "trades"].contains(&row.key.method.as_str())) {
-        match row.key.variant == Some("4,000 labels".into()) {
+        match row.key.variant.as_deref() == Some(most) {
             true => all = Some((row, worst(row)?)),
             false => few.push((row, worst(row)?)),
         }
@@ -129,7 +130,7 @@ mod tests {
         };
         let cell = |measured| Cell { measured, published: None, difference: None, mark: Mark::Unpublished };
         let cells = vec![cell(measured(900, 1000)), cell(measured(correct, 1000)), cell(measured(1, 50))];
-        Row { label: format!("{method}, {labels}"), checkpoint: "last".into(), cells, key }
+        Row { label: format!("{method}, {labels}"), checkpoint: "last".into(), size: None, cells, key }
     }
 
     #[test]
@@ -140,7 +141,7 @@ mod tests {
                 row("rslad", "no label", rslad),
                 row("trades", "4,000 labels", all),
             ];
-            claim(&rows).unwrap()
+            claim(&rows, "4,000 labels").unwrap()
         };
         assert_eq!(
             said(473, 715, 714),

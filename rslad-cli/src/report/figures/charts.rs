@@ -1,34 +1,34 @@
-//! Charts of lines: over epochs, over radii, over the attacks of an ensemble, over sizes of a network.
+//! Charts of lines: over epochs, over radii, over the attacks of an ensemble.
 
-use super::kit::{Canvas, Entry, Figure, drawing, legend};
-use super::style::{HEIGHT, INK, TEXT, WIDTH, color, dashes};
-use crate::report::labels;
+use super::kit::{Canvas, Entry, Figure, drawing, legend, legend_height};
+use super::style::{INK, PLOT, TEXT, WIDTH, color, dashes, of_variant};
 use crate::report::model::{Report, Run};
 use anyhow::Result;
 use plotters::prelude::*;
 use std::ops::Range;
 
 /// A line of a chart, in percent on the y axis.
-struct Line {
-    label: String,
-    method: String,
-    points: Vec<(f64, f64)>,
+#[derive(Default)]
+pub(super) struct Line {
+    pub(super) label: String,
+    pub(super) method: String,
+    pub(super) points: Vec<(f64, f64)>,
     /// Lower and upper bounds at the points.
-    bars: Vec<(f64, f64, f64)>,
+    pub(super) bars: Vec<(f64, f64, f64)>,
     /// Positions marked by a short upright line.
-    ticks: Vec<(f64, f64)>,
+    pub(super) ticks: Vec<(f64, f64)>,
     /// A position marked by a circle.
-    circle: Option<(f64, f64)>,
+    pub(super) circle: Option<(f64, f64)>,
 }
 
 /// The frame of a chart.
-struct Axes<'a> {
-    x: Range<f64>,
-    y: Range<f64>,
-    x_label: &'a str,
-    y_label: &'a str,
-    x_text: &'a dyn Fn(f64) -> String,
-    x_ticks: usize,
+pub(super) struct Axes<'a> {
+    pub(super) x: Range<f64>,
+    pub(super) y: Range<f64>,
+    pub(super) x_label: &'a str,
+    pub(super) y_label: &'a str,
+    pub(super) x_text: &'a dyn Fn(f64) -> String,
+    pub(super) x_ticks: usize,
 }
 
 /// The different values of a property, in order of appearance.
@@ -48,9 +48,8 @@ pub(super) fn overfitting(report: &Report) -> Result<Vec<Figure>> {
         let runs: Vec<&Run> = report.runs.iter().filter(|run| run.group == group).collect();
         let first_seed = runs.iter().map(|run| run.seed).min();
         let one_seed: Vec<&&Run> = runs.iter().filter(|run| Some(run.seed) == first_seed).collect();
-        let repeated = |method: &str| one_seed.iter().filter(|run| run.method == method).count() > 1;
         let lines = one_seed.iter().map(|run| Line {
-            label: if repeated(&run.method) { run.label.clone() } else { labels::method(&run.method) },
+            label: run.label.clone(),
             method: run.method.clone(),
             points: run.points.iter().map(|p| (p.epoch as f64, 100.0 * p.robust)).collect(),
             bars: vec![],
@@ -132,64 +131,6 @@ pub(super) fn radius(report: &Report) -> Result<Vec<Figure>> {
     Ok(figures)
 }
 
-/// Robust accuracy over the width of the student, where rows of a method differ in their width.
-pub(super) fn capacity(report: &Report) -> Result<Vec<Figure>> {
-    let width = |variant: &Option<String>| variant.as_deref()?.strip_prefix("width ")?.parse::<f64>().ok();
-    let Some(position) = report.columns.len().checked_sub(1) else { return Ok(vec![]) };
-    let mut figures = vec![];
-    for group in &report.groups {
-        let mut lines: Vec<Line> = vec![];
-        for row in &group.rows {
-            let (Some(width), Some(measured)) = (width(&row.key.variant), &row.cells[position].measured)
-            else {
-                continue;
-            };
-            let label = labels::method(&row.key.method);
-            let (x, low, high) = (width.log2(), 100.0 * measured.ci95.0, 100.0 * measured.ci95.1);
-            let line = match lines.iter().position(|line| line.label == label) {
-                Some(at) => &mut lines[at],
-                None => {
-                    let method = row.key.method.clone();
-                    lines.push(Line {
-                        label,
-                        method,
-                        points: vec![],
-                        bars: vec![],
-                        ticks: vec![],
-                        circle: None,
-                    });
-                    lines.last_mut().expect("just pushed")
-                }
-            };
-            line.points.push((x, 100.0 * measured.accuracy));
-            line.bars.push((x, low, high));
-        }
-        if lines.iter().all(|line| line.points.len() < 2) {
-            continue;
-        }
-        lines.iter_mut().for_each(|line| line.points.sort_by(|a, b| a.0.total_cmp(&b.0)));
-        let all = lines.iter().flat_map(|line| line.points.iter().map(|p| p.0));
-        let (low, high) = all.fold((f64::MAX, f64::MIN), |(l, h), x| (l.min(x), h.max(x)));
-        let axes = Axes {
-            x: low - 0.2..high + 0.2,
-            y: 0.0..top(&lines),
-            x_label: "width",
-            y_label: "robust accuracy, %",
-            x_text: &|x| {
-                if (x - x.round()).abs() < 0.01 { format!("{:.0}", x.exp2()) } else { String::new() }
-            },
-            x_ticks: 8,
-        };
-        let column = &report.columns[position].heading;
-        let caption =
-            format!("Accuracy under {column} against the width of the student, with 95 % intervals.");
-        let name = format!("capacity-{}", slug(&group.heading));
-        let title = format!("{}: robustness and size", group.heading);
-        figures.push(chart((&name, "radius"), title, caption, &lines, &axes)?);
-    }
-    Ok(figures)
-}
-
 /// What stands after each attack of an ensemble.
 pub(super) fn funnel(report: &Report) -> Result<Vec<Figure>> {
     let mut figures = vec![];
@@ -245,9 +186,11 @@ fn span(lines: &[Line]) -> f64 {
     lines.iter().flat_map(|line| line.points.iter().map(|p| p.0)).fold(1.0, f64::max)
 }
 
-/// The upper end of a percent axis: the next ten above all points.
-fn top(lines: &[Line]) -> f64 {
-    let highest = lines.iter().flat_map(|line| line.points.iter().map(|p| p.1)).fold(0.0, f64::max);
+/// The upper end of a percent axis: the next ten above all points and intervals.
+pub(super) fn top(lines: &[Line]) -> f64 {
+    let points = lines.iter().flat_map(|line| line.points.iter().map(|p| p.1));
+    let highest =
+        points.chain(lines.iter().flat_map(|line| line.bars.iter().map(|bar| bar.2))).fold(0.0, f64::max);
     ((highest / 10.0).floor() * 10.0 + 10.0).min(100.0)
 }
 
@@ -257,29 +200,43 @@ pub(super) fn slug(name: &str) -> String {
     name.chars().map(plain).collect()
 }
 
-fn chart(
+pub(super) fn chart(
     (name, section): (&str, &'static str),
     title: String,
     caption: String,
     lines: &[Line],
     axes: &Axes<'_>,
 ) -> Result<Figure> {
-    Figure::new((name, section), title, caption, (WIDTH, HEIGHT), |canvas| {
-        let entries: Vec<Entry> = lines
-            .iter()
-            .map(|line| Entry {
-                label: line.label.clone(),
-                color: color(&line.method),
-                dashes: dashes(&line.method),
-            })
-            .collect();
+    let looks = looks(lines);
+    let entries = lines.iter().zip(&looks);
+    let entries: Vec<Entry> =
+        entries.map(|(line, &(color, dashes))| Entry { label: line.label.clone(), color, dashes }).collect();
+    // The plot keeps its height under a long legend.
+    let size = (WIDTH, PLOT + legend_height(&entries, WIDTH) as u32);
+    Figure::new((name, section), title, caption, size, |canvas| {
         let height = legend(canvas, &entries)?;
         let (_, below) = canvas.split_vertically(height);
-        plot(&below, lines, axes)
+        plot(&below, lines, &looks, axes)
     })
 }
 
-fn plot(area: &Canvas<'_>, lines: &[Line], axes: &Axes<'_>) -> Result<()> {
+/// A color and dashes for each line: those of its method, unless a method has several.
+fn looks(lines: &[Line]) -> Vec<(RGBColor, Option<(i32, i32)>)> {
+    let is_once = |line: &Line| lines.iter().filter(|other| other.method == line.method).count() == 1;
+    let by_method = lines.iter().all(is_once);
+    let look = |(i, line): (usize, &Line)| match by_method {
+        true => (color(&line.method), dashes(&line.method)),
+        false => of_variant(i),
+    };
+    lines.iter().enumerate().map(look).collect()
+}
+
+fn plot(
+    area: &Canvas<'_>,
+    lines: &[Line],
+    looks: &[(RGBColor, Option<(i32, i32)>)],
+    axes: &Axes<'_>,
+) -> Result<()> {
     let mut chart = ChartBuilder::on(area)
         .margin_top(6)
         .margin_right(22)
@@ -306,10 +263,9 @@ fn plot(area: &Canvas<'_>, lines: &[Line], axes: &Axes<'_>) -> Result<()> {
         .y_label_formatter(&|y| format!("{y:.0}"))
         .draw()
         .map_err(drawing)?;
-    for line in lines {
-        let color = color(&line.method);
+    for (line, &(color, dashes)) in lines.iter().zip(looks) {
         let style = color.stroke_width(2);
-        match dashes(&line.method) {
+        match dashes {
             None => {
                 chart
                     .draw_series(LineSeries::new(line.points.iter().copied(), color.stroke_width(3)))

@@ -1,13 +1,12 @@
 //! The overview: every row of the table as a dot with its interval, on the hardest column.
 
-use super::kit::{Canvas, Figure, drawing, text};
+use super::kit::{Canvas, Figure, drawing, text, width_of};
 use super::style::{INK, TEXT, WIDTH, color};
 use crate::report::model::{Cell, Report, Row};
 use anyhow::Result;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};
 
-const LEFT: i32 = 178;
 const RIGHT: i32 = 28;
 const ROW: i32 = 27;
 const HEAD: i32 = 10;
@@ -65,6 +64,12 @@ pub(super) fn overview(report: &Report) -> Result<Option<Figure>> {
 /// Percent to pixels.
 struct Scale {
     top: f64,
+    /// Where the scale begins, behind the names of the rows.
+    left: i32,
+}
+
+fn name(row: &Row) -> String {
+    format!("{}, {}", row.label, row.checkpoint)
 }
 
 impl Scale {
@@ -77,12 +82,17 @@ impl Scale {
             Line::Heading(_) => None,
         });
         let highest = 100.0 * highest.fold(0.0, f64::max);
-        Self { top: ((highest / 10.0).ceil() * 10.0).clamp(10.0, 100.0) }
+        let names = lines.iter().map(|line| match line {
+            Line::Heading(name) => 8 + width_of(name, TEXT + 1),
+            Line::Row(row, _) => 18 + width_of(&name(row), TEXT),
+        });
+        let left = names.max().unwrap_or(0) + 14;
+        Self { top: ((highest / 10.0).ceil() * 10.0).clamp(10.0, 100.0), left: left.clamp(120, 300) }
     }
 
     fn x(&self, share: f64) -> i32 {
-        let width = f64::from(WIDTH as i32 - LEFT - RIGHT);
-        LEFT + (width * (100.0 * share / self.top).clamp(0.0, 1.0)).round() as i32
+        let width = f64::from(WIDTH as i32 - self.left - RIGHT);
+        self.left + (width * (100.0 * share / self.top).clamp(0.0, 1.0)).round() as i32
     }
 
     fn axis(&self, canvas: &Canvas<'_>, lines: usize) -> Result<()> {
@@ -102,13 +112,12 @@ impl Scale {
             )?;
             at += step;
         }
-        let middle = (LEFT + WIDTH as i32 - RIGHT) / 2;
+        let middle = (self.left + WIDTH as i32 - RIGHT) / 2;
         text(canvas, "accuracy, %", (middle, bottom + 30), (HPos::Center, VPos::Top), (TEXT, INK.mix(0.85)))
     }
 
     fn row(&self, canvas: &Canvas<'_>, row: &Row, cell: &Cell, y: i32, published: bool) -> Result<()> {
-        let label = format!("{}, {}", row.label, row.checkpoint);
-        text(canvas, &label, (18, y), (HPos::Left, VPos::Center), (TEXT, INK.mix(0.9)))?;
+        text(canvas, &name(row), (18, y), (HPos::Left, VPos::Center), (TEXT, INK.mix(0.9)))?;
         let Some(measured) = &cell.measured else { return Ok(()) };
         let color = color(&row.key.method);
         let bar = vec![(self.x(measured.ci95.0), y), (self.x(measured.ci95.1), y)];

@@ -43,8 +43,10 @@ pub(super) fn classes(report: &Report) -> Result<Vec<Figure>> {
             shade,
             wrong: |_, _| false,
         };
-        let caption =
-            format!("Robust accuracy in percent, by class, under {}; darker is more robust.", first.column);
+        let caption = format!(
+            "Robust accuracy in percent, by class, under {}; the stronger the color the more robust.",
+            first.column
+        );
         let name = format!("classes-{}", slug(group));
         figures.push(matrix.figure((&name, "classes"), format!("{group}: classes"), caption)?);
     }
@@ -92,7 +94,7 @@ fn counted(n: usize) -> String {
 
 /// Accuracy on images made on another model.
 pub(super) fn transfers(report: &Report) -> Result<Vec<Figure>> {
-    let figure = |transfer: &crate::report::model::Transfer| {
+    let figure = |(i, transfer): (usize, &crate::report::model::Transfer)| {
         let percent = |v: &f64| format!("{:.1}", 100.0 * v);
         let matrix = Matrix {
             rows: transfer.sources.clone(),
@@ -101,11 +103,15 @@ pub(super) fn transfers(report: &Report) -> Result<Vec<Figure>> {
             texts: transfer.accuracy.iter().map(|row| row.iter().map(percent).collect()).collect(),
             wrong: |_, _| false,
         };
-        let caption = "Accuracy in percent: rows are the models that the images were made on, columns those that judge them.";
-        let name = format!("transfer-{}", slug(&transfer.column));
-        matrix.figure((&name, "funnel"), format!("Transfer of {}", transfer.column), caption.into())
+        let caption = format!(
+            "Accuracy in percent on {} images within eps {}: rows are the models that the attacked images were \
+             made on, columns those that judge them.",
+            transfer.n, transfer.eps
+        );
+        let name = format!("transfer-{i}-{}", slug(&transfer.column));
+        matrix.figure((&name, "funnel"), format!("Transfer of {}", transfer.column), caption)
     };
-    report.transfers.iter().map(figure).collect()
+    report.transfers.iter().enumerate().map(figure).collect()
 }
 
 impl Matrix {

@@ -38,7 +38,7 @@ impl Figure {
             draw(&canvas)?;
             canvas.present().map_err(drawing)?;
         }
-        Ok(Self { name: name.into(), section, title, caption, svg, pixels: None })
+        Ok(Self { name: name.into(), section, title, caption, svg: without_dots(&svg), pixels: None })
     }
 
     /// A figure of which both forms are there.
@@ -77,6 +77,19 @@ impl Figure {
             None => rendered(&self.file()),
         }
     }
+}
+
+/// Without lines of no length, which the plotting library makes of the last dash of a dashed line: they show
+/// nothing, and renderers complain.
+fn without_dots(svg: &str) -> String {
+    let is_dot = |element: &str| {
+        let rest = element.strip_prefix("<polyline").and_then(|rest| rest.split_once(" points=\""));
+        let Some(points) = rest.and_then(|(_, rest)| rest.split('"').next()) else { return false };
+        let mut points = points.split_whitespace();
+        let first = points.next();
+        points.all(|point| Some(point) == first)
+    };
+    svg.split_inclusive('\n').filter(|line| !is_dot(line)).collect()
 }
 
 #[cfg(feature = "png")]
@@ -136,23 +149,37 @@ pub(crate) struct Entry {
     pub(crate) dashes: Option<(i32, i32)>,
 }
 
-/// Draws a legend from the top left, in as many lines as it takes; returns its height.
-pub(crate) fn legend(canvas: &Canvas<'_>, entries: &[Entry]) -> Result<i32> {
-    const LINE: i32 = 24;
-    const MARK: i32 = 26;
-    let right = canvas.dim_in_pixel().0 as i32;
-    let (mut x, mut y) = (8, LINE / 2 + 2);
-    for Entry { label, color, dashes } in entries {
-        let width = MARK + 6 + width_of(label, TEXT) + 14;
-        if x + width > right && x > 8 {
-            (x, y) = (8, y + LINE);
+const LEGEND_LINE: i32 = 24;
+const LEGEND_MARK: i32 = 26;
+
+/// Where the entries of a legend begin, in as many lines as it takes, and its height.
+fn places(entries: &[Entry], width: i32) -> (Vec<(i32, i32)>, i32) {
+    let (mut x, mut y) = (8, LEGEND_LINE / 2 + 2);
+    let mut places = vec![];
+    for entry in entries {
+        let needed = LEGEND_MARK + 6 + width_of(&entry.label, TEXT) + 14;
+        if x + needed > width && x > 8 {
+            (x, y) = (8, y + LEGEND_LINE);
         }
-        let ends = [(x, y), (x + MARK, y)];
-        line(canvas, &ends, *color, *dashes)?;
-        text(canvas, label, (x + MARK + 6, y), (HPos::Left, VPos::Center), (TEXT, INK.mix(0.95)))?;
-        x += width;
+        places.push((x, y));
+        x += needed;
     }
-    Ok(y + LINE / 2 + 4)
+    (places, y + LEGEND_LINE / 2 + 4)
+}
+
+/// How high a legend is.
+pub(crate) fn legend_height(entries: &[Entry], width: u32) -> i32 {
+    places(entries, width as i32).1
+}
+
+/// Draws a legend from the top left; returns its height.
+pub(crate) fn legend(canvas: &Canvas<'_>, entries: &[Entry]) -> Result<i32> {
+    let (places, height) = places(entries, canvas.dim_in_pixel().0 as i32);
+    for (Entry { label, color, dashes }, (x, y)) in entries.iter().zip(places) {
+        line(canvas, &[(x, y), (x + LEGEND_MARK, y)], *color, *dashes)?;
+        text(canvas, label, (x + LEGEND_MARK + 6, y), (HPos::Left, VPos::Center), (TEXT, INK.mix(0.95)))?;
+    }
+    Ok(height)
 }
 
 /// A line in pixels.
@@ -174,5 +201,29 @@ fn line(
             }
             Ok(())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_no_length_is_left_out() {
+        let line = |points: &str| format!("<polyline fill=\"none\" points=\"{points} \"/>\n");
+        let svg =
+            |lines: &[&str]| format!("<svg>\n{}</svg>\n", lines.iter().map(|p| line(p)).collect::<String>());
+        let drawn = svg(&["1,1 2,2", "1,2 1,2", "3,3", "1,2 1,2 1,3"]);
+        assert_eq!(without_dots(&drawn), svg(&["1,1 2,2", "1,2 1,2 1,3"]));
+        let dashed = ((4, 4), 9); // ends within a pixel of a dash's end
+        let figure = Figure::new(("a", "b"), String::new(), String::new(), (40, 40), |canvas| {
+            let ((on, off), end) = dashed;
+            let points = (0..=end).map(|x| (x, 5));
+            canvas.draw(&PathElement::new(vec![(end, 5), (end, 5)], BLACK)).map_err(drawing)?;
+            points.step_by(on + off).try_for_each(|(x, y)| {
+                canvas.draw(&PathElement::new(vec![(x, y), (x + on as i32, y)], BLACK)).map_err(drawing)
+            })
+        });
+        assert_eq!(figure.unwrap().svg.matches("<polyline").count(), 2);
     }
 }

@@ -5,6 +5,7 @@
 //! white.
 
 mod adversarial;
+mod capacity;
 mod charts;
 mod dots;
 mod heat;
@@ -21,9 +22,9 @@ use anyhow::Result;
 pub(crate) fn draw(report: &Report, found: &Found) -> Result<Vec<Figure>> {
     let mut figures = vec![];
     figures.extend(dots::overview(report)?);
+    figures.extend(capacity::figures(report)?);
     figures.extend(charts::overfitting(report)?);
     figures.extend(charts::radius(report)?);
-    figures.extend(charts::capacity(report)?);
     figures.extend(adversarial::grids(found)?);
     figures.extend(heat::classes(report)?);
     figures.extend(heat::confusions(report)?);

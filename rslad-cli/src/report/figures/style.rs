@@ -12,7 +12,8 @@ pub(crate) const RED: RGBColor = RGBColor(220, 60, 60);
 
 /// The size of a chart in pixels. Small, so that its text stays readable on a phone.
 pub(crate) const WIDTH: u32 = 480;
-pub(crate) const HEIGHT: u32 = 350;
+/// The height of a chart under its legend.
+pub(crate) const PLOT: u32 = 298;
 /// The size of text as the plotting library counts it, which is 1.24 times that of SVG.
 pub(crate) const TEXT: u32 = 17;
 
@@ -40,4 +41,19 @@ pub(crate) fn dashes(method: &str) -> Option<(i32, i32)> {
         name if name.starts_with("trades") => Some((6, 3)),
         _ => Some((4, 3)),
     }
+}
+
+/// How lines look that stand for variants of one method, which the method's color would not tell apart.
+pub(crate) fn of_variant(index: usize) -> (RGBColor, Option<(i32, i32)>) {
+    const COLORS: [RGBColor; 7] = [
+        BLUE,
+        RGBColor(217, 119, 6),
+        RGBColor(13, 148, 136),
+        RGBColor(219, 39, 119),
+        RGBColor(147, 92, 246),
+        RGBColor(101, 163, 13),
+        RGBColor(124, 133, 145),
+    ];
+    const DASHES: [Option<(i32, i32)>; 4] = [None, Some((10, 4)), Some((2, 4)), Some((6, 3))];
+    (COLORS[index % COLORS.len()], DASHES[(index + index / COLORS.len()) % DASHES.len()])
 }
