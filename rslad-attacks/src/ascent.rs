@@ -8,7 +8,7 @@ use crate::attack::{Finished, Search, State};
 use crate::ball::Order;
 use crate::error::{Error, Result};
 use crate::lanes::Lanes;
-use crate::pixels;
+use crate::pixels::away;
 use crate::problem::Problem;
 use candle_core::Tensor;
 use rslad_models::randomness::Purpose;
@@ -137,12 +137,6 @@ impl SignAscent {
             ClipStart::Keep => Ok(x),
         }
     }
-}
-
-/// `x + distance * direction`.
-fn away(x: &Tensor, direction: &Tensor, distance: f64) -> Result<Tensor> {
-    let distance = distance as f32;
-    pixels::map([x, direction], |[x, direction]| x + direction * distance)
 }
 
 /// What is ascended.

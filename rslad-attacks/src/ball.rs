@@ -11,6 +11,7 @@ use crate::linf::Linf;
 use crate::pixels;
 use crate::rows;
 use candle_core::{DType, Tensor};
+use rslad_models::exec::sign_step;
 use serde::{Deserialize, Serialize};
 
 /// A ball around each image of a batch.
@@ -100,7 +101,10 @@ impl Ball {
         if self.eps == Linf::ZERO {
             return Ok(self.x_nat.clone()); // to the bit: clamping to equal bounds may swap -0.0 and 0.0
         }
-        pixels::map([x, &self.x_nat, &self.lower, &self.upper], |[x, x_nat, lower, upper]| {
+        if !self.x_nat.device().is_cpu() {
+            return pixels::nearest(&self.beside(x)?, self.values());
+        }
+        pixels::map([&self.beside(x)?, &self.x_nat, &self.lower, &self.upper], |[x, x_nat, lower, upper]| {
             order.nearest(if x.is_nan() { x_nat } else { x }, [lower, upper])
         })
     }
@@ -119,12 +123,35 @@ impl Ball {
         if self.eps == Linf::ZERO {
             return Ok(self.x_nat.clone());
         }
+        let (x, dx) = (self.beside(x)?, self.beside(dx)?);
+        if !self.x_nat.device().is_cpu() {
+            return self.sign_step_by_tensors(&x, &dx, step_size);
+        }
         let step_size = step_size as f32;
-        let tensors = [x, dx, &self.x_nat, &self.lower, &self.upper];
+        let tensors = [&x, &dx, &self.x_nat, &self.lower, &self.upper];
         pixels::map(tensors, |[x, dx, x_nat, lower, upper]| {
             let to = x + step_size * sign(dx);
             order.nearest(if to.is_nan() { x_nat } else { to }, [lower, upper])
         })
+    }
+
+    /// Both orders give the same points: see [`Order`].
+    fn sign_step_by_tensors(&self, x: &Tensor, dx: &Tensor, step_size: f64) -> Result<Tensor> {
+        let [lower, x_nat, upper] = self.values();
+        if let Some(stepped) = sign_step([x, dx, x_nat, lower, upper], step_size as f32)? {
+            return Ok(stepped);
+        }
+        pixels::nearest(&(x + (pixels::sign(dx)? * step_size)?)?, self.values())
+    }
+
+    /// The bounds with the image in the middle.
+    fn values(&self) -> [&Tensor; 3] {
+        [&self.lower, &self.x_nat, &self.upper]
+    }
+
+    /// A tensor on the device of the images.
+    fn beside(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(x.to_device(self.x_nat.device())?)
     }
 
     /// Whether every pixel is in the ball and in [0, 1]: exact, and independent of the projection.
@@ -294,6 +321,8 @@ mod tests {
             let step = ball.sign_step(&x_nat, &dx, step_size, order).unwrap();
             let bits = |t: &Tensor| values(t).into_iter().map(f32::to_bits).collect::<Vec<_>>();
             assert_eq!(bits(&step), bits(&parts), "{order:?}");
+            let chained = ball.sign_step_by_tensors(&x_nat, &dx, step_size).unwrap();
+            assert_eq!(bits(&step), bits(&chained), "{order:?}, as on other devices");
         }
     }
 

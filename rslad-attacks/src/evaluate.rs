@@ -245,7 +245,7 @@ impl Protocol<'_> {
         };
         let rows: Vec<usize> = (0..all.ids.len()).collect();
         for rows in rows.chunks(self.lanes.max(1)) {
-            let problem = self.problem(source, rows)?;
+            let problem = self.problem(f, source, rows)?;
             let labels = problem.y().to_vec1::<u32>()?;
             check_labels(&labels, f.n_classes())?;
             let Judged { predictions, correct, non_finite, .. } =
@@ -259,9 +259,10 @@ impl Protocol<'_> {
         Ok(all)
     }
 
-    /// Examples as a problem to attack.
-    fn problem(&self, source: &dyn Source, rows: &[usize]) -> Result<Problem> {
+    /// Examples as a problem to attack, where the classifier computes.
+    fn problem(&self, f: &dyn Classifier, source: &dyn Source, rows: &[usize]) -> Result<Problem> {
         let Examples { ids, x, y } = source.examples(rows)?;
+        let (x, y) = (x.to_device(&f.device())?, y.to_device(&f.device())?);
         Problem::new(Ball::new(&x, self.eps)?, &y, ids, Draws::Keyed { seed: self.seed, epoch: 0 })
     }
 }

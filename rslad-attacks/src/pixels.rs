@@ -3,6 +3,9 @@
 //! candle makes a tensor for every elementary operation, and for 65,536 elements and more wakes a thread
 //! for each and spins until it has answered: on a machine with other work that took longer than the
 //! network whose gradient a step follows.
+//!
+//! On another device the tensors stay there, and candle's operations do the work in the same order: the same
+//! bits, but for the sign of a zero.
 
 use crate::error::{Error, Result};
 use candle_core::{CpuStorage, Storage, Tensor};
@@ -29,6 +32,28 @@ pub(crate) fn map<const N: usize>(tensors: [&Tensor; N], f: impl Fn([f32; N]) ->
     }
     let mapped: Vec<f32> = (0..n).map(|i| f(std::array::from_fn(|k| values[k][i]))).collect();
     Ok(Tensor::from_vec(mapped, like.shape(), like.device())?)
+}
+
+/// `x + distance * direction`.
+pub(crate) fn away(x: &Tensor, direction: &Tensor, distance: f64) -> Result<Tensor> {
+    if !x.device().is_cpu() {
+        return Ok((x + (direction * distance)?)?);
+    }
+    let distance = distance as f32;
+    map([x, direction], |[x, direction]| x + direction * distance)
+}
+
+/// The values of `bounds` that are nearest to `x`, and the middle ones where that is NaN:
+/// `[lower, middle, upper]`. By tensor operations, on any device.
+pub(crate) fn nearest(x: &Tensor, [lower, middle, upper]: [&Tensor; 3]) -> Result<Tensor> {
+    let x = x.eq(x)?.where_cond(x, middle)?; // NaN equals nothing
+    Ok(x.maximum(lower)?.minimum(upper)?.clamp(0f32, 1f32)?)
+}
+
+/// 1, -1, or 0 for 0 and NaN, by tensor operations.
+pub(crate) fn sign(v: &Tensor) -> Result<Tensor> {
+    let signs = |t: Tensor| t.to_dtype(v.dtype());
+    Ok((signs(v.gt(0f32)?)? - signs(v.lt(0f32)?)?)?)
 }
 
 fn on_cpu(storage: &Storage) -> Result<&CpuStorage> {

@@ -14,6 +14,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use rslad_data::Split;
 use rslad_data::fetch::FETCHABLE;
+use rslad_models::DeviceSpec;
 use std::path::PathBuf;
 
 /// Trains small adversarially robust image classifiers by distilling robust teachers, attacks them with
@@ -32,6 +33,9 @@ pub(crate) struct Cli {
     /// Threads of numeric work; all processors by default, and no result depends on it
     #[arg(long, global = true, value_name = "N", help_heading = GLOBAL)]
     pub(crate) threads: Option<std::num::NonZeroUsize>,
+    /// Where networks run: cpu, cuda or cuda:N; else what a recipe says in its section device, else cpu
+    #[arg(long, global = true, value_name = "DEVICE", help_heading = GLOBAL)]
+    pub(crate) device: Option<DeviceSpec>,
     /// Log more to standard error (-v: stages, -vv: details); RUST_LOG overrides
     #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = GLOBAL)]
     pub(crate) verbose: u8,
@@ -55,8 +59,8 @@ const START_AND_CODES: &str = concat!(
     "
 
 Results go to standard output, progress and warnings to standard error: a bar with the time
-left on a terminal, a line every 30 s elsewhere. NO_COLOR, RSLAD_THREADS and RSLAD_EXEC are
-honored.
+left on a terminal, a line every 30 s elsewhere. NO_COLOR, RSLAD_THREADS, RSLAD_DEVICE and
+RSLAD_EXEC are honored.
 
 Ctrl-C (or SIGTERM, SIGUSR1) saves and stops; the same command run again continues. A second
 one ends at once.
@@ -211,9 +215,6 @@ pub(crate) struct TrainArgs {
     /// How much a teacher's answers may take on disk, in MiB
     #[arg(long, value_name = "MIB", default_value_t = 4096, requires = "soft_labels", value_parser = above_zero, allow_negative_numbers = true)]
     pub(crate) soft_labels_limit: u32,
-    /// Where to compute: cpu
-    #[arg(long, value_name = "DEVICE", default_value = "cpu", value_parser = device)]
-    pub(crate) device: String,
     /// The run directory
     #[arg(long, value_name = "DIR", required_unless_present = "print")]
     pub(crate) out: Option<PathBuf>,
@@ -381,16 +382,6 @@ fn seed(text: &str) -> Result<u64, String> {
 fn above_zero(text: &str) -> Result<u32, String> {
     let number = text.parse().ok().filter(|n| *n > 0);
     number.ok_or_else(|| "expected a whole number of at least 1, such as 100".into())
-}
-
-fn device(text: &str) -> Result<String, String> {
-    match text {
-        "cpu" => Ok(text.into()),
-        cuda if cuda == "cuda" || cuda.starts_with("cuda:") => {
-            Err("this build has no CUDA support; write cpu".into())
-        }
-        _ => Err("expected cpu".into()),
-    }
 }
 
 #[derive(Debug, Args)]

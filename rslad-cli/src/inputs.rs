@@ -1,9 +1,11 @@
 //! From flags and recipes to what a command works on: recipes, data, networks, teachers.
 
+use crate::device;
 use crate::exit::Ended;
 use crate::say;
 use crate::weight_files::{self, Stated, Unsaid, Weights};
 use anyhow::{Context, Result};
+use candle_core::Device;
 use rslad_data::{Dataset, Split, split_validation};
 use rslad_distill::SoftLabels;
 use rslad_distill::recipe::{DataConfig, ExtraConfig, Recipe, SelectOn, TeacherConfig};
@@ -139,8 +141,10 @@ pub(crate) fn load_with(recipe: &Recipe, teachers: &[Option<PathBuf>; 2]) -> Res
     };
     let first = read(&recipe.teacher, &teachers[0], "teacher")?;
     let second = read(&recipe.second_teacher, &teachers[1], "second_teacher")?;
+    let device = device::open(recipe.device.as_ref().map(|device| device.on))?;
+    let [_, precision] = recipe.precisions();
     let frozen = |t: &Option<Teacher>| -> Result<Option<Frozen>> {
-        Ok(t.as_ref().map(|t| t.network.freeze()).transpose()?)
+        t.as_ref().map(|t| device::frozen_on(&t.network, &device, precision)).transpose()
     };
     let inputs = Inputs {
         teacher: frozen(&first)?,
@@ -148,6 +152,7 @@ pub(crate) fn load_with(recipe: &Recipe, teachers: &[Option<PathBuf>; 2]) -> Res
         train,
         selection,
         soft_labels: None,
+        device,
     };
     rslad_distill::checks::fit(recipe, &inputs)?;
     Ok(Loaded { inputs, data_sha256, images, teacher: first, second_teacher: second })
@@ -161,11 +166,14 @@ impl Loaded {
             return Err(Ended::Usage(refusal).into());
         }
         let Some(teacher) = &self.teacher else { return Ok(()) };
+        let under = teacher.norm.as_ref().map_or(String::new(), |norm| format!(" under {norm}"));
+        let [_, precision] = recipe.precisions();
+        let on = match &self.inputs.device {
+            Device::Cpu => String::new(),
+            _ => format!(" on a GPU in {precision:?}"), // which rounds otherwise
+        };
         let source = Source {
-            teacher: match &teacher.norm {
-                None => teacher.sha256.clone(),
-                Some(norm) => format!("{} under {norm}", teacher.sha256),
-            },
+            teacher: format!("{}{under}{on}", teacher.sha256),
             data_sha256: self.data_sha256.clone(),
             images: self.images,
             augment: recipe.data.augment,

@@ -6,6 +6,7 @@
 //! | `look.safetensors` | `x_nat` `[n, C, H, W]`, `label` `[n]`, and for each model `<name>/x_adv`, `<name>/prediction` |
 //! | `look.json` | names of classes and models, radius, attack, the slices |
 
+use crate::device;
 use crate::exit::Ended;
 use anyhow::{Context, Result};
 use candle_core::{Device, Tensor};
@@ -63,7 +64,8 @@ pub(crate) fn look(
     asked: &Asked<'_>,
     stop: &AtomicBool,
 ) -> Result<Look> {
-    let frozen: Vec<Frozen> = models.iter().map(|(_, network)| network.freeze()).collect::<Result<_, _>>()?;
+    let frozen: Vec<Frozen> =
+        models.iter().map(|(_, network)| device::frozen(network)).collect::<Result<_>>()?;
     let rows = known_to_all(&frozen, data, asked.n)?;
     let x_nat = data.images_f32(&rows)?;
     let labels: Vec<u32> = rows.iter().map(|&row| data.label(row)).collect();

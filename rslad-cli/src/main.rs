@@ -6,6 +6,7 @@
 mod args;
 mod chart;
 mod commands;
+mod device;
 mod evaluation;
 mod exit;
 mod grid;
@@ -32,7 +33,7 @@ mod weight_files;
 
 use args::{Cli, Command};
 use clap::Parser;
-use rslad_models::Engine;
+use rslad_models::{DeviceSpec, Engine};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
     if let Some(threads) = cli.threads.or_else(|| Some(Engine::from_environment().ok()?.threads)) {
         Engine::set_threads(threads);
     }
+    cli.device.into_iter().for_each(DeviceSpec::set);
     let command = cli.command.unwrap_or_else(Command::quickstart);
     let result = match command {
         Command::Quickstart(args) => commands::quickstart::run(&args, cli.quiet),

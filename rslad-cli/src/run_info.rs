@@ -75,6 +75,9 @@ pub(crate) struct Host {
     /// The threads that numeric work is spread over; results do not depend on it.
     pub(crate) threads: usize,
     pub(crate) os: String,
+    /// Where networks ran, where that is not the processor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) device: Option<String>,
 }
 
 impl Sitting {
@@ -98,6 +101,7 @@ impl Host {
             cores: cores(),
             threads: rslad_models::Engine::from_environment().map_or(1, |engine| engine.threads.get()),
             os: std::env::consts::OS.into(),
+            device: None,
         }
     }
 }

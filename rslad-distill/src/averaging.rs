@@ -195,7 +195,7 @@ impl Average {
         E: From<rslad_models::Error>,
         crate::error::Error: From<E>,
     {
-        let network = Network::with_state_dict(student.arch(), &self.tensors)?;
+        let network = Network::with_state_dict(student.arch(), &self.tensors)?.moved_to(student.device())?;
         if self.batch_norm == AverageNorm::Reestimated {
             network.training().reestimate(images)?;
         }

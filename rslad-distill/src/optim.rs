@@ -39,7 +39,7 @@ impl Sgd {
             if i == self.velocity.len() {
                 self.velocity.push(w.as_detached_tensor().zeros_like()?);
             }
-            descent.step(w, &self.velocity[i], grad)?;
+            descent.step(w, &mut self.velocity[i], grad)?;
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! Two classifiers attacked as one: their logits side by side, the gradient through both.
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use rslad_models::{Classifier, Gradient, Objective, Result};
 
 /// Student and teacher as one classifier with logits `[N, K_student + K_teacher]`, for attacks whose
@@ -20,6 +20,10 @@ impl<'c> Pair<'c> {
 impl Classifier for Pair<'_> {
     fn n_classes(&self) -> usize {
         self.student.n_classes() + self.teacher.n_classes()
+    }
+
+    fn device(&self) -> Device {
+        self.student.device()
     }
 
     fn logits(&self, x: &Tensor) -> Result<Tensor> {

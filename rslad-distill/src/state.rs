@@ -9,7 +9,7 @@ use crate::averaging::Averages;
 use crate::error::{Error, Result};
 use crate::optim::Sgd;
 use crate::run_dir::RunDir;
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use rslad_models::checkpoint::seal::Seal;
 use rslad_models::checkpoint::{self, seal};
 use rslad_models::{Error as ModelError, Network, durable};
@@ -176,7 +176,7 @@ pub(crate) fn restore(
 ) -> Result<(Position, Sgd, Averages)> {
     let damaged = |message: String| ModelError::Checkpoint { path: file.into(), message };
     let position = position(bytes).map_err(damaged)?;
-    let tensors = candle_core::safetensors::load_buffer(bytes, &Device::Cpu)?;
+    let tensors = candle_core::safetensors::load_buffer(bytes, student.device())?;
     let part = |prefix: &str| -> HashMap<String, Tensor> {
         let named =
             tensors.iter().filter_map(|(k, v)| Some((k.strip_prefix(prefix)?.to_string(), v.clone())));

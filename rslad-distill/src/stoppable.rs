@@ -1,6 +1,6 @@
 //! A classifier that refuses to go on once it is told to stop.
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use rslad_models::{Classifier, Error, Gradient, Objective, Result};
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -40,6 +40,10 @@ where
         self.f.n_classes()
     }
 
+    fn device(&self) -> Device {
+        self.f.device()
+    }
+
     fn logits(&self, x: &Tensor) -> Result<Tensor> {
         self.check()?;
         self.f.logits(x)
@@ -48,5 +52,10 @@ where
     fn gradient(&self, x: &Tensor, objective: &dyn Objective) -> Result<Gradient> {
         self.check()?;
         self.f.gradient(x, objective)
+    }
+
+    fn gradients(&self, x: &Tensor, objectives: &[&dyn Objective]) -> Result<Vec<Gradient>> {
+        self.check()?;
+        self.f.gradients(x, objectives)
     }
 }

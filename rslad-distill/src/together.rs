@@ -237,7 +237,7 @@ impl<'r> Together<'r> {
         let mut take = |shape: &[usize]| {
             let (head, tail) = rest.split_at(shape.iter().product());
             rest = tail;
-            Tensor::from_slice(head, shape, &Device::Cpu)
+            Tensor::from_slice(head, shape, student.device())
         };
         let mut gradients = vec![];
         for (_, parameter) in student.parameters() {

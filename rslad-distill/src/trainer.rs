@@ -17,7 +17,7 @@ use crate::state::{self, Position, Sums};
 use crate::step::{Players, StepInput, StepOutput};
 use crate::times::Times;
 use crate::together::{ParallelConfig, Running, Shards, Together, buffers, restore};
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use rslad_attacks::suite::Suite;
 use rslad_attacks::{Draws, Evaluation, Examples, evaluate};
 use rslad_data::{Batch, Dataset, Loader, in_order};
@@ -41,6 +41,8 @@ pub struct Inputs {
     pub second_teacher: Option<Frozen>,
     /// The teacher's answers on disk; without them it is asked every time, to the same bits.
     pub soft_labels: Option<SoftLabels>,
+    /// Where the student is trained; the teachers are there already.
+    pub device: Device,
 }
 
 /// How a call of [`train`] ended.
@@ -92,7 +94,9 @@ pub fn train_together(
     }
     checks::fit(recipe, inputs)?;
     checks::shards_suffice(recipe, inputs.train.len(), together.shards())?;
-    let student = Network::new(&recipe.student, recipe.seed)?;
+    let [precision, _] = recipe.precisions();
+    let student =
+        Network::new(&recipe.student, recipe.seed)?.moved_to(&inputs.device)?.in_precision(precision);
     let fresh = Sgd::new(recipe.optim.momentum, recipe.optim.weight_decay);
     let averages = Averages::new(recipe.average.as_ref());
     let fixed = recipe.parallel.as_ref().is_some_and(ParallelConfig::is_fixed);
@@ -205,7 +209,7 @@ impl Run<'_> {
             let clock = Instant::now();
             let Some(batch) = batches.next() else { break };
             self.times.data += clock.elapsed();
-            self.step(&batch?, observer)?;
+            self.step(&batch?.to_device(&self.inputs.device)?, observer)?;
             let stopped = self.told(stop)?;
             if stopped || ranks::any(self.ranks, self.saved.elapsed() >= SAVE_EVERY)? {
                 self.save()?;
@@ -410,7 +414,7 @@ pub fn evaluate_on(
 pub fn clean_accuracy(f: &dyn Classifier, data: &Dataset) -> Result<f64> {
     let mut correct = 0;
     for batch in in_order(data, EVAL_BATCH)? {
-        let batch = batch?;
+        let batch = batch?.to_device(&f.device())?;
         let predicted: Tensor = f.logits(batch.x())?.argmax(1)?;
         let hits = predicted.eq(batch.y())?.to_dtype(candle_core::DType::U32)?.sum_all()?;
         correct += hits.to_scalar::<u32>()?;

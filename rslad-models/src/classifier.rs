@@ -6,7 +6,7 @@
 //! backward without an autograd graph can stand behind this trait unseen.
 
 use crate::error::Result;
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 
 /// A function from images to class scores that can be attacked.
 ///
@@ -15,10 +15,16 @@ pub trait Classifier: Send + Sync {
     /// The number of classes K.
     fn n_classes(&self) -> usize;
 
+    /// Where it computes. Images from elsewhere are answered too, at the price of carrying them over.
+    fn device(&self) -> Device {
+        Device::Cpu
+    }
+
     /// The class scores of a batch.
     ///
     /// # Shapes
-    /// `x`: `[N, C, H, W]`, f32 in `[0, 1]`; returns `[N, K]`. Row i depends on image i alone.
+    /// `x`: `[N, C, H, W]`, f32 in `[0, 1]`, on any device; returns `[N, K]` on the same. Row i depends on
+    /// image i alone.
     ///
     /// # Errors
     /// When the images do not fit the network.
@@ -38,7 +44,7 @@ pub trait Classifier: Send + Sync {
     fn gradient(&self, x: &Tensor, objective: &dyn Objective) -> Result<Gradient> {
         let x = candle_core::Var::from_tensor(&x.detach())?;
         let logits = self.logits(x.as_tensor())?; // [N, K]
-        pull_back(&x, &logits, objective)
+        pull_back(&x, &logits, x.device(), objective)
     }
 
     /// Several objectives at `x` and their gradients: what attacks on every class need.
@@ -56,21 +62,24 @@ pub trait Classifier: Send + Sync {
     }
 }
 
-/// The gradient of an objective through logits that candle's autograd connects to `x`.
+/// The gradient of an objective through logits that candle's autograd connects to `x`. The objective is asked
+/// on `device`, where its own data are, and the answer is there.
 pub(crate) fn pull_back(
     x: &candle_core::Var,
     logits: &Tensor,
+    device: &Device,
     objective: &dyn Objective,
 ) -> Result<Gradient> {
-    let detached = logits.detach();
+    let detached = logits.detach().to_device(device)?;
     let rows: Vec<u32> = (0..logits.dim(0)? as u32).collect();
     let (loss, dlogits) = objective.value_and_grad(&rows, &detached)?; // [N], [N, K]
-    let grads = (logits * dlogits.detach())?.sum_all()?.backward()?;
+    let dlogits = dlogits.detach().to_device(logits.device())?;
+    let grads = (logits * dlogits)?.sum_all()?.backward()?;
     let dx = match grads.get(x.as_tensor()) {
         Some(dx) => dx.clone(),
         None => x.as_tensor().zeros_like()?, // logits that do not depend on x, such as a constant classifier's
     };
-    Ok(Gradient { logits: detached, loss, dx })
+    Ok(Gradient { logits: detached, loss, dx: dx.to_device(device)? })
 }
 
 /// What `Classifier::gradient` returns.

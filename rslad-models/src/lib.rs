@@ -12,6 +12,7 @@
 pub mod arch;
 pub mod checkpoint;
 pub mod classifier;
+pub mod device;
 pub mod durable;
 pub mod error;
 pub mod exec;
@@ -24,6 +25,7 @@ pub mod randomness;
 
 pub use arch::{ARCHS, ArchSpec};
 pub use classifier::{Classifier, ClosureObjective, Gradient, Objective};
+pub use device::DeviceSpec;
 pub use error::{Error, Result};
 pub use exec::{AttackView, Engine, Exchange, Executor, Frozen, Isa, Pass, Training};
 pub use network::Network;

@@ -1,6 +1,7 @@
 //! A network: its graph, its parameters, and the views that run it.
 
 use crate::arch::ArchSpec;
+use crate::device::Precision;
 use crate::error::{Error, Result};
 use crate::exec::{Frozen, Training};
 use crate::graph::Graph;
@@ -17,6 +18,7 @@ pub struct Network {
     arch: ArchSpec,
     graph: Arc<Graph>,
     params: ParamStore,
+    precision: Precision,
 }
 
 impl Network {
@@ -28,7 +30,7 @@ impl Network {
         let graph = arch.graph()?;
         let params = ParamStore::zeros(&graph, DType::F32, &Device::Cpu)?;
         init::initialize(&graph, &params, seed)?;
-        Ok(Self { arch: arch.clone(), graph: Arc::new(graph), params })
+        Ok(Self { arch: arch.clone(), graph: Arc::new(graph), params, precision: Precision::F32 })
     }
 
     /// A network with given weights.
@@ -40,7 +42,45 @@ impl Network {
         params::check_fit(graph.entries(), tensors)?; // a file's options alone must not cost memory
         let params = ParamStore::zeros(&graph, DType::F32, &Device::Cpu)?;
         params.load_state_dict(tensors)?;
-        Ok(Self { arch: arch.clone(), graph: Arc::new(graph), params })
+        Ok(Self { arch: arch.clone(), graph: Arc::new(graph), params, precision: Precision::F32 })
+    }
+
+    /// The same network on another device.
+    ///
+    /// # Errors
+    /// When copying the weights fails.
+    pub fn to_device(&self, device: &Device) -> Result<Self> {
+        let params = ParamStore::zeros(&self.graph, self.dtype(), device)?;
+        params.load_state_dict(&self.params.state_dict()?.into_iter().collect())?;
+        Ok(Self {
+            arch: self.arch.clone(),
+            graph: Arc::clone(&self.graph),
+            params,
+            precision: self.precision,
+        })
+    }
+
+    /// This network on a device: as it is, where it is there already.
+    ///
+    /// # Errors
+    /// As [`Network::to_device`].
+    pub fn moved_to(self, device: &Device) -> Result<Self> {
+        if self.device().same_device(device) { Ok(self) } else { self.to_device(device) }
+    }
+
+    /// Where its weights are.
+    pub fn device(&self) -> &Device {
+        self.params.var(0).device()
+    }
+
+    /// The same network, whose views on a GPU multiply in other numbers.
+    pub fn in_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
+    }
+
+    /// The numbers that its views multiply in on a GPU.
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// The same network in double precision, for images in f64: what tells rounding from error when a
@@ -49,9 +89,14 @@ impl Network {
     /// # Errors
     /// When copying the weights fails.
     pub fn in_double_precision(&self) -> Result<Self> {
-        let params = ParamStore::zeros(&self.graph, DType::F64, &Device::Cpu)?;
+        let params = ParamStore::zeros(&self.graph, DType::F64, self.device())?;
         params.load_state_dict(&self.params.state_dict()?.into_iter().collect())?;
-        Ok(Self { arch: self.arch.clone(), graph: Arc::clone(&self.graph), params })
+        Ok(Self {
+            arch: self.arch.clone(),
+            graph: Arc::clone(&self.graph),
+            params,
+            precision: self.precision,
+        })
     }
 
     /// A network of a graph that no registry holds, with initial weights from `seed`: for experiments.
@@ -63,7 +108,7 @@ impl Network {
         let params = ParamStore::zeros(&graph, DType::F32, &Device::Cpu)?;
         init::initialize(&graph, &params, seed)?;
         let arch = ArchSpec { arch: "unregistered".into(), options: toml::Table::new() };
-        Ok(Self { arch, graph: Arc::new(graph), params })
+        Ok(Self { arch, graph: Arc::new(graph), params, precision: Precision::F32 })
     }
 
     /// A network of any graph with random weights and statistics, for tests of the executors.
@@ -159,7 +204,15 @@ impl Network {
     /// # Errors
     /// When copying the weights fails.
     pub fn freeze(&self) -> Result<Frozen> {
-        Frozen::new(self)
+        Frozen::new(self, self.precision)
+    }
+
+    /// A snapshot in eval mode that multiplies in f32, whatever the network's views do: for evaluations.
+    ///
+    /// # Errors
+    /// As [`Network::freeze`].
+    pub fn freeze_exactly(&self) -> Result<Frozen> {
+        Frozen::new(self, Precision::F32)
     }
 }
 

@@ -8,6 +8,7 @@ mod bench;
 mod binary;
 mod ci;
 mod cluster;
+mod cuda;
 mod recipes;
 mod reproduce;
 mod tidy;
@@ -25,6 +26,7 @@ usage: cargo xtask COMMAND
   ci --full      and those of features that the binary leaves out
   reproduce      a table of the paper: `cargo xtask reproduce cifar100`; without a table, how
   cluster test   grids and training on Slurm, GNU parallel and Open MPI, where they are installed
+  cuda           what a build for GPUs needs and lacks, and such a build: `cargo xtask cuda help`
   tidy           the invariants a script can check: arrows, pins, unsafe, links, file sizes
   tidy --tests   how many tests each crate has; red where it is none (builds the tests)
   recipes        write the recipes that are composed of parts; tidy compares them
@@ -53,6 +55,19 @@ fn main() -> ExitCode {
         ["cluster", "test", engines @ ..] => root().and_then(|root| cluster::test(&root, engines)),
         ["cluster", ..] => {
             print!("{}", cluster::HELP);
+            Ok(())
+        }
+        ["cuda", "check", options @ ..] => {
+            cuda::Options::parse(options).and_then(|options| cuda::check(&options))
+        }
+        ["cuda", command @ ("build" | "test"), options @ ..] => cuda::Options::parse(options)
+            .and_then(|options| root().map(|root| (root, options)))
+            .and_then(|(root, options)| match *command {
+                "build" => cuda::build(&root, &options),
+                _ => cuda::test(&root, &options),
+            }),
+        ["cuda", ..] => {
+            print!("{}", cuda::HELP);
             Ok(())
         }
         ["bench", "--help" | "-h"] => {

@@ -5,7 +5,7 @@ use crate::attack::{Attack, Finished, Judged, Search, Stage, judge};
 use crate::ball::Order;
 use crate::error::{Error, Result};
 use crate::suite::Column;
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use rslad_models::Classifier;
 use std::collections::{HashMap, VecDeque};
 
@@ -127,7 +127,7 @@ impl Run<'_> {
         let free = self.protocol.lanes.max(1).saturating_sub(open).min(queue.len());
         if free > 0 {
             let rows: Vec<usize> = queue.drain(..free).collect();
-            let problem = self.protocol.problem(self.source, &rows)?;
+            let problem = self.protocol.problem(self.f, self.source, &rows)?;
             match search {
                 Some(search) => search.admit(&problem)?,
                 None => *search = Some(self.attack.begin(&problem)?),
@@ -142,7 +142,7 @@ impl Run<'_> {
             row_of.get(&done.id).copied().ok_or_else(stray)
         };
         let rows: Vec<usize> = finished.iter().map(row).collect::<Result<_>>()?;
-        let problem = self.protocol.problem(self.source, &rows)?;
+        let problem = self.protocol.problem(self.f, self.source, &rows)?;
         let points: Vec<&Tensor> = finished.iter().map(|done| &done.x_adv).collect();
         let ball = problem.ball();
         let mut x_adv = ball.project(&Tensor::stack(&points, 0)?.detach(), Order::ProjectClamp)?;
@@ -155,6 +155,7 @@ impl Run<'_> {
         }
         let survives = self.after_rounding(&x_adv, problem.y(), &correct)?;
         let linf = ball.linf(&x_adv)?;
+        let x_adv = x_adv.to_device(&Device::Cpu)?; // for whoever keeps it
         let verdict = |i: usize| {
             Ok(Verdict {
                 id: finished[i].id,

@@ -2,6 +2,7 @@
 
 use candle_core::{DType, Device, Tensor};
 use rslad_models::arch::ArchSpec;
+use rslad_models::device::test_device;
 use rslad_models::{Classifier, Frozen, Gradient, Network, Objective};
 use safetensors::{Dtype, SafeTensors};
 use std::path::PathBuf;
@@ -52,7 +53,7 @@ impl Goldens {
 pub(crate) fn network(arch: &str, options: &str, file: &str) -> Network {
     let arch = ArchSpec::parse(arch, options).unwrap();
     let weights = candle_core::safetensors::load(path(file), &Device::Cpu).unwrap();
-    Network::with_state_dict(&arch, &weights).unwrap()
+    Network::with_state_dict(&arch, &weights).unwrap().to_device(&test_device()).unwrap()
 }
 
 /// A network in double precision that takes f32 images: what rounding has no part in.

@@ -2,6 +2,7 @@
 
 use candle_core::{Device, Tensor};
 use rslad_attacks::{Ball, Draws, Linf, Problem};
+use rslad_models::device::test_device;
 use rslad_models::randomness::{Key, Purpose, Stream};
 use rslad_models::{Classifier, Result};
 
@@ -39,8 +40,9 @@ impl Classifier for Mlp {
 
     fn logits(&self, x: &Tensor) -> Result<Tensor> {
         let x = x.flatten_from(1)?.unsqueeze(1)?; // [N, 1, D]
-        let hidden = x.broadcast_mul(&self.w1)?.sum(2)?.relu()?.unsqueeze(1)?; // [N, 1, H]
-        Ok(hidden.broadcast_mul(&self.w2)?.sum(2)?)
+        let [w1, w2] = [self.w1.to_device(x.device())?, self.w2.to_device(x.device())?];
+        let hidden = x.broadcast_mul(&w1)?.sum(2)?.relu()?.unsqueeze(1)?; // [N, 1, H]
+        Ok(hidden.broadcast_mul(&w2)?.sum(2)?)
     }
 }
 
@@ -60,7 +62,7 @@ impl Classifier for Linear {
     }
 
     fn logits(&self, x: &Tensor) -> Result<Tensor> {
-        let score = x.flatten_from(1)?.broadcast_mul(&self.0)?.sum_keepdim(1)?; // [N, 1]
+        let score = x.flatten_from(1)?.broadcast_mul(&self.0.to_device(x.device())?)?.sum_keepdim(1)?; // [N, 1]
         Ok(Tensor::cat(&[&score, &score.neg()?], 1)?)
     }
 }
@@ -91,8 +93,10 @@ pub(crate) fn images(seed: u64, first_id: u64, n: usize) -> Tensor {
 pub(crate) fn problem(seed: u64, first_id: u64, n: usize, eps: Linf, n_classes: usize) -> Problem {
     let ids: Vec<u64> = (first_id..first_id + n as u64).collect();
     let y: Vec<u32> = ids.iter().map(|id| (id % n_classes as u64) as u32).collect();
-    let y = Tensor::new(y, &Device::Cpu).expect("a list is a tensor");
-    let ball = Ball::new(&images(seed, first_id, n), eps).expect("images are in [0, 1]");
+    let device = test_device(); // where the points of attacks that work on tensors then stay
+    let y = Tensor::new(y, &device).expect("a list is a tensor");
+    let x_nat = images(seed, first_id, n).to_device(&device).expect("images fit a device");
+    let ball = Ball::new(&x_nat, eps).expect("images are in [0, 1]");
     Problem::new(ball, &y, ids, Draws::Keyed { seed, epoch: 0 }).expect("ids are different")
 }
 

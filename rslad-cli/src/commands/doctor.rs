@@ -6,7 +6,8 @@ use crate::run_info::cores;
 use crate::say;
 use anyhow::Result;
 use candle_core::{DType, Device, Tensor};
-use rslad_models::{ArchSpec, Classifier, Engine, Executor, Frozen, Isa, Network};
+use rslad_models::device::{self, CudaBuild};
+use rslad_models::{ArchSpec, Classifier, DeviceSpec, Engine, Executor, Frozen, Isa, Network};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -249,19 +250,33 @@ fn cache() -> Finding {
 fn cuda() -> Finding {
     let driver = std::fs::read_to_string("/proc/driver/nvidia/version").ok();
     let driver = driver.as_deref().and_then(|text| text.lines().next()).map(|line| line.trim().to_string());
-    match (driver, candle_core::utils::cuda_is_available()) {
-        (Some(driver), true) => Finding::good("cuda", format!("in this build; {driver}")),
-        (None, true) => {
-            Finding::poor("cuda", "in this build, but no NVIDIA driver here", "write --device cpu")
+    let build = match DeviceSpec::cuda_in_this_build() {
+        CudaBuild::WithCudnn => "in this build, with cuDNN",
+        CudaBuild::Plain => "in this build, without cuDNN: training is slow",
+        CudaBuild::None => return not_in_this_build(driver),
+    };
+    let driver = driver.map_or("no NVIDIA driver here".into(), |driver| format!("driver {driver}"));
+    match DeviceSpec::Cuda(0).open() {
+        Ok(first) => {
+            let gpu = device::gpu(&first).unwrap_or_else(|| "a GPU".into());
+            Finding::good("cuda", format!("{build}; {gpu}; {driver}"))
         }
-        (Some(driver), false) => Finding::poor(
+        Err(error) => Finding::poor(
             "cuda",
-            format!("not in this build; {driver}"),
-            "write --device cpu: this build computes there only",
+            format!("{build}; {driver}; {error}"),
+            "`cargo xtask cuda check` looks at each part; write --device cpu to do without",
         ),
-        (None, false) => {
-            Finding::good("cuda", "not in this build, and no NVIDIA driver here; the processor computes")
-        }
+    }
+}
+
+fn not_in_this_build(driver: Option<String>) -> Finding {
+    match driver {
+        Some(driver) => Finding::poor(
+            "cuda",
+            format!("not in this build, which computes on the processor only; driver {driver}"),
+            "build one with CUDA: `cargo xtask cuda build` (docs/cuda.md)",
+        ),
+        None => Finding::good("cuda", "not in this build, and no NVIDIA driver here; the processor computes"),
     }
 }
 

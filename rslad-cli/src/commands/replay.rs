@@ -3,7 +3,7 @@
 use crate::args::ReplayArgs;
 use crate::commands::train::slot;
 use crate::exit::Ended;
-use crate::{inputs, say};
+use crate::{device, inputs, say};
 use anyhow::Result;
 use rslad_distill::dump::{Dump, Replay, Told};
 use rslad_distill::recipe::TeacherConfig;
@@ -40,7 +40,7 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<()> {
 }
 
 fn frozen(config: &TeacherConfig, key: &str) -> Result<Frozen> {
-    Ok(inputs::any_teacher(config, key)?.network.freeze()?)
+    device::frozen(&inputs::any_teacher(config, key)?.network)
 }
 
 fn show(told: &Told, replay: &Replay) -> Result<()> {

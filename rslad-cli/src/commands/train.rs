@@ -7,7 +7,7 @@ use crate::output::Output;
 use crate::progress::{Detail, Show, TrainingProgress};
 use crate::ranks::Ranks;
 use crate::run_info::{Breakdown, RunInfo, Sitting};
-use crate::{interrupt, logging, say};
+use crate::{device, interrupt, logging, say};
 use anyhow::{Result, anyhow};
 use rslad_distill::observer::{Beginning, EpochEvent, EvalEvent, SavedEvent, StepEvent};
 use rslad_distill::ranks::Reduce;
@@ -16,6 +16,7 @@ use rslad_distill::tensorboard::TensorBoard;
 use rslad_distill::times::Times;
 use rslad_distill::trainer::clean_accuracy;
 use rslad_distill::{Observer, Outcome, Recipe, RunDir, checks, train_together};
+use rslad_models::DeviceSpec;
 use serde_json::json;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -222,6 +223,10 @@ fn introduce(name: &str, recipe: &Recipe, loaded: &Loaded, out: &Path, ranks: us
         inputs.selection.len(),
         inputs.train.n_classes()
     ));
+    let device = device::chosen(recipe.device.as_ref().map(|device| device.on))?;
+    if device != DeviceSpec::Cpu {
+        say::note(format!("device     {device}"));
+    }
     if ranks > 1 {
         say::note(format!("processes  {ranks}, each with its part of every batch of {}", recipe.data.batch));
     }
@@ -291,7 +296,7 @@ pub(crate) fn follow(
     let dir = RunDir::open(out, recipe)?;
     logging::also_to(out)?;
     let path = dir.file("run.json");
-    let mut info = info(recipe, loaded, ranks.ranks()).continued(&path);
+    let mut info = info(recipe, loaded, ranks.ranks())?.continued(&path);
     info.write(&path)?;
     let clock = Instant::now();
     let mut watchers = Watchers { progress, board: TensorBoard::new(out), times: Times::default() };
@@ -312,8 +317,8 @@ pub(crate) fn follow(
     }
 }
 
-fn info(recipe: &Recipe, loaded: &Loaded, ranks: usize) -> RunInfo {
-    RunInfo {
+fn info(recipe: &Recipe, loaded: &Loaded, ranks: usize) -> Result<RunInfo> {
+    Ok(RunInfo {
         schema: 1,
         version: env!("CARGO_PKG_VERSION").into(),
         commit: option_env!("RSLAD_COMMIT").map(str::to_string),
@@ -322,8 +327,15 @@ fn info(recipe: &Recipe, loaded: &Loaded, ranks: usize) -> RunInfo {
         data_sha256: loaded.data_sha256.clone(),
         teacher_sha256: loaded.teacher.as_ref().map(|t| t.sha256.clone()),
         second_teacher_sha256: loaded.second_teacher.as_ref().map(|t| t.sha256.clone()),
-        sittings: vec![Sitting { processes: (ranks > 1).then_some(ranks), ..Sitting::begin() }],
-    }
+        sittings: vec![sitting(recipe, ranks)?],
+    })
+}
+
+fn sitting(recipe: &Recipe, ranks: usize) -> Result<Sitting> {
+    let mut sitting = Sitting { processes: (ranks > 1).then_some(ranks), ..Sitting::begin() };
+    let device = device::chosen(recipe.device.as_ref().map(|device| device.on))?;
+    sitting.host.device = (device != DeviceSpec::Cpu).then(|| device.to_string());
+    Ok(sitting)
 }
 
 fn ending(outcome: &rslad_distill::Result<Outcome>) -> &'static str {

@@ -8,7 +8,7 @@ use crate::output::Output;
 use crate::progress::{Show, Work};
 use crate::transfer_file::{Cell, Cells, Model, TransferFile};
 use crate::weight_files::{self, Stated, Unsaid, Weights};
-use crate::{interrupt, say, suite, table};
+use crate::{device, interrupt, say, suite, table};
 use anyhow::{Context, Result};
 use rslad_attacks::Suite;
 use rslad_attacks::suite::Column;
@@ -74,7 +74,7 @@ pub(crate) fn run(args: &TransferArgs, quiet: bool) -> Result<()> {
 fn party(file: &Path, data: &Dataset) -> Result<Party> {
     let Weights { network, sha256, .. } = weight_files::weights(file, &Stated::nothing(), Unsaid::Refuse)?;
     inputs::check_fit(&network, data).with_context(|| file.display().to_string())?;
-    Ok(Party { model: Model { path: file.display().to_string(), sha256 }, f: network.freeze()? })
+    Ok(Party { model: Model { path: file.display().to_string(), sha256 }, f: device::frozen(&network)? })
 }
 
 impl Arena<'_> {

@@ -5,6 +5,7 @@ use super::file::{Cell, Evaluating, Model};
 use super::plan::{self, Place, Plan, Planned, Task};
 use crate::commands::eval::merge;
 use crate::commands::train;
+use crate::device;
 use crate::evaluation::{self, Job, SaveAdversarial};
 use crate::exit::Ended;
 use crate::inputs;
@@ -156,7 +157,7 @@ fn evaluate(
         None => None,
     };
     let suite = elsewhere.as_ref().unwrap_or(suite);
-    let f = weights.network.freeze()?;
+    let f = device::frozen(&weights.network)?;
     for eps in &cell.eps {
         let into = if cell.eps.len() == 1 { dir.to_path_buf() } else { dir.join(radius_dir(eps)) };
         let question = Question {

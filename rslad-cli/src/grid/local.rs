@@ -13,6 +13,7 @@ use crate::exit::Ended;
 use crate::progress::{Show, Work};
 use crate::say;
 use anyhow::{Context, Result};
+use rslad_models::DeviceSpec;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -150,6 +151,7 @@ impl Turn<'_, '_> {
         let log = self.log(index);
         let log = File::create(&log).map_err(|source| Ended::NotWritable { path: log, source })?;
         let program = std::env::current_exe().context("cannot find this program to run a cell")?;
+        let device = DeviceSpec::from_environment()?.map(|device| ("RSLAD_DEVICE", device.to_string()));
         Command::new(program)
             .arg("cell")
             .arg(&self.plan.grid.path)
@@ -157,6 +159,7 @@ impl Turn<'_, '_> {
             .arg(&self.plan.out)
             .env("RSLAD_THREADS", threads.to_string())
             .env("RAYON_NUM_THREADS", threads.to_string())
+            .envs(device)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(log)

@@ -135,11 +135,11 @@ pub(super) fn tail(text: &str) -> String {
 }
 
 /// Takes files that are too large out of a folder.
-pub(super) fn small_only(record: &Path, folder: &Path, left_out: &mut Vec<LeftOut>) -> Result<()> {
+pub(super) fn small_only(folder: &Path, left_out: &mut Vec<LeftOut>) -> Result<()> {
     for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
         let path = entry?.path();
         if path.is_dir() {
-            small_only(record, &path, left_out)?;
+            small_only(&path, left_out)?;
             continue;
         }
         let bytes = fs::read(&path).with_context(|| path.display().to_string())?;

@@ -14,11 +14,11 @@ mod paths;
 
 use crate::exit::Ended;
 use crate::output::Output;
+use crate::report::render::render;
 use crate::report::{self, Frame};
 use anyhow::{Context, Result};
-use minijinja::syntax::SyntaxConfig;
+use minijinja::context;
 use minijinja::value::{Serde, Value};
-use minijinja::{Environment, context};
 use rslad_models::durable;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -80,7 +80,7 @@ pub(crate) fn write(asked: &Asked<'_>, out: &Path) -> Result<PathBuf> {
         to_do: 0,
     };
     let (_, report) = report::write_all(&[out.join(RUNS)], &frame, &out.join(REPORT))?;
-    keep::small_only(out, &out.join(REPORT), &mut left_out)?;
+    keep::small_only(&out.join(REPORT), &mut left_out)?;
     left_out.iter_mut().for_each(|file| file.below(out));
     let facts = context! {
         title => asked.title,
@@ -92,9 +92,9 @@ pub(crate) fn write(asked: &Asked<'_>, out: &Path) -> Result<PathBuf> {
     };
     let readme = output.file("README.md");
     if !readme.exists() {
-        durable::write(&readme, render(README, &facts)?.as_bytes())?;
+        durable::write(&readme, render("README.md", README, facts.clone())?.as_bytes())?;
     }
-    durable::write(&output.file(MARK), render(INVENTORY, &facts)?.as_bytes())?;
+    durable::write(&output.file(MARK), render(MARK, INVENTORY, facts)?.as_bytes())?;
     Ok(readme)
 }
 
@@ -111,7 +111,12 @@ fn clear(out: &Path) -> Result<()> {
             fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
         }
     }
-    Ok(())
+    match fs::remove_file(out.join(TABLE)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| out.join(TABLE).display().to_string())
+        }
+        _ => Ok(()),
+    }
 }
 
 fn made(out: &Path, folder: &str) -> Result<PathBuf> {
@@ -146,12 +151,4 @@ fn commands(out: &Path) -> Result<Vec<String>> {
         Some(format!("rslad {}", words.join(" ")))
     };
     Ok(infos.iter().filter_map(line).collect())
-}
-
-fn render(template: &str, facts: &Value) -> Result<String> {
-    let mut engine = Environment::new();
-    let mut syntax = SyntaxConfig::builder();
-    syntax.trim_blocks(true).lstrip_blocks(true).keep_trailing_newline(true);
-    engine.set_syntax(syntax.build().context("the syntax of templates")?);
-    Ok(engine.render_str(template, facts.clone())?)
 }

@@ -13,7 +13,7 @@ mod labels;
 pub(crate) mod model;
 mod pairs;
 mod published;
-mod render;
+pub(crate) mod render;
 mod rows;
 mod trust;
 

@@ -64,7 +64,8 @@ pub(super) fn latex(report: &Report) -> Result<String> {
     )
 }
 
-fn render(name: &'static str, template: &'static str, context: Value) -> Result<String> {
+/// A page whose name's ending says for what language values are escaped.
+pub(crate) fn render(name: &'static str, template: &'static str, context: Value) -> Result<String> {
     let mut engine = Environment::new();
     let mut syntax = SyntaxConfig::builder();
     syntax.trim_blocks(true).lstrip_blocks(true).keep_trailing_newline(true);

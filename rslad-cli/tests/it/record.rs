@@ -14,7 +14,8 @@ fn evaluated() -> Place {
 }
 
 fn record(place: &Place, more: &[&str]) -> super::support::Did {
-    let args = ["record", "runs/wide", "evals", "--title", "A wide one", "--out", "records/2026-12-01-wide"];
+    let args =
+        ["record", "runs/wide", "evals", "--title", "A <i>wide_one</i>", "--out", "records/2026-12-01-wide"];
     place.rslad(&[&args[..], more].concat())
 }
 
@@ -27,7 +28,7 @@ fn a_record_is_small_names_no_machine_and_gives_the_same_report() {
     let at = |file: &str| place.at("records/2026-12-01-wide").join(file);
     let text = |file: &str| fs::read_to_string(at(file)).unwrap();
 
-    let args = ["report", "runs", "evals", "--title", "A wide one", "--stamp", "NOT FOR COMPARISON"];
+    let args = ["report", "runs", "evals", "--title", "A <i>wide_one</i>", "--stamp", "NOT FOR COMPARISON"];
     place.rslad(&[&args[..], &["--out", "report"]].concat()).ok();
     assert_eq!(timeless(&at("report/report.json")), timeless(&place.at("report/report.json")));
     assert_eq!(
@@ -47,6 +48,7 @@ fn a_record_is_small_names_no_machine_and_gives_the_same_report() {
     let metrics = text("runs/wide/metrics.jsonl");
     assert!(metrics.contains("\"event\":\"eval\"") && !metrics.contains("\"event\":\"step\""), "{metrics}");
     assert!(text("logs/train.log").lines().count() < 100 && text("logs/train.log").ends_with("the end\n"));
+    assert!(text("INVENTORY.md").starts_with("# Inventory of A &lt;i&gt;wide\\_one"), "names are text");
     assert!(text("INVENTORY.md").contains("rslad train --recipe digits/resnet18-rslad"));
 
     fs::write(at("README.md"), "mine\n").unwrap();

@@ -17,7 +17,8 @@ use crate::together::ParallelConfig;
 use rslad_attacks::Linf;
 use rslad_attacks::suite::Suite;
 use rslad_data::Augment;
-use rslad_models::ArchSpec;
+use rslad_models::device::Precision;
+use rslad_models::{ArchSpec, DeviceSpec};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::path::Path;
@@ -70,8 +71,23 @@ pub struct Recipe {
     /// Parts of every batch that are computed apart, on one process or on several.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parallel: Option<ParallelConfig>,
+    /// Where and in what numbers it is computed, where that is not the processor and f32.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device: Option<DeviceConfig>,
     /// How the best checkpoint is chosen.
     pub select: SelectConfig,
+}
+
+/// `[device]` of a recipe.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeviceConfig {
+    /// `cpu`, `cuda` or `cuda:N`; `--device` wins, and leaves the recipe as it is: a run may move.
+    pub on: DeviceSpec,
+    /// What the student is trained and attacked in: `f32` or `tf32`. It is evaluated in f32.
+    pub student: Precision,
+    /// What the teachers answer in.
+    pub teacher: Precision,
 }
 
 /// `[data]` of a recipe.
@@ -224,6 +240,11 @@ impl Recipe {
     /// When its table is not right; never for a checked recipe.
     pub fn method(&self) -> Result<Box<dyn Method>> {
         methods::build(&self.method).map_err(|message| Error::Recipe { recipe: "[method]".into(), message })
+    }
+
+    /// The numbers that a GPU multiplies in: the student's, and the teachers'.
+    pub fn precisions(&self) -> [Precision; 2] {
+        self.device.as_ref().map_or([Precision::F32; 2], |device| [device.student, device.teacher])
     }
 
     /// How its steps are taken.

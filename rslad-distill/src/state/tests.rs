@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::recipe::Recipe;
+use candle_core::Device;
 use rslad_models::ArchSpec;
 use rslad_models::randomness::{Key, Purpose};
 use tempfile::TempDir;

@@ -101,7 +101,7 @@ impl Run<'_> {
                 own.push(STOPPED);
                 break;
             }
-            let batch = batch?;
+            let batch = batch?.to_device(&self.inputs.device)?;
             let input = StepInput {
                 x: batch.x(),
                 y: batch.y(),
@@ -143,7 +143,7 @@ impl Run<'_> {
     }
 
     fn count_of(&self, network: &Network, data: &Dataset, stop: &AtomicBool) -> Result<Option<[u64; 2]>> {
-        let frozen = network.freeze()?;
+        let frozen = network.freeze_exactly()?;
         let f = Stoppable::new(&frozen, stop);
         let result = evaluate_on(&f, data, &self.suite, self.recipe.select.eps, self.recipe.seed, &mut ());
         if result.is_err() && stop.load(Ordering::Relaxed) {

@@ -10,6 +10,7 @@ use rslad_distill::method::Progress;
 use rslad_distill::methods;
 use rslad_distill::optim::{Sgd, global_norm};
 use rslad_distill::step::{Players, StepConfig, StepInput, step};
+use rslad_models::device::test_device;
 use rslad_models::{ArchSpec, Classifier, ClosureObjective, Network};
 use std::collections::HashMap;
 
@@ -237,6 +238,12 @@ fn follow_in_double_precision(
     }
 }
 
+/// Networks and images are on the device that is tested. A GPU's f32 rounds otherwise than PyTorch's on the processor,
+/// within the same tolerances.
+fn on_device(network: rslad_models::Result<Network>) -> Network {
+    network.unwrap().to_device(&test_device()).unwrap()
+}
+
 struct Comparison<'g> {
     run: &'g Run,
     goldens: &'g HashMap<String, Tensor>,
@@ -252,9 +259,9 @@ impl<'g> Comparison<'g> {
         };
         let initial =
             goldens.iter().filter_map(|(k, v)| Some((k.strip_prefix("init/")?.to_string(), v.clone())));
-        let student = Network::with_state_dict(&tiny(8), &initial.collect()).unwrap();
+        let student = on_device(Network::with_state_dict(&tiny(8), &initial.collect()));
         let teacher = |file| {
-            Network::with_state_dict(&tiny(16), &crate::common::goldens(file)).unwrap().freeze().unwrap()
+            on_device(Network::with_state_dict(&tiny(16), &crate::common::goldens(file))).freeze().unwrap()
         };
         let (teacher, natural_teacher) =
             (teacher("net_tiny.safetensors"), teacher("net_tiny_std.safetensors"));
@@ -375,7 +382,7 @@ impl<'g> Comparison<'g> {
     }
 
     fn of_step(&self, name: &str, s: usize) -> Tensor {
-        self.goldens[name].get(s - 1).unwrap()
+        self.goldens[name].get(s - 1).unwrap().to_device(&test_device()).unwrap()
     }
 
     fn image(&self, s: usize) -> Tensor {

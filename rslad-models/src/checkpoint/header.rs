@@ -15,6 +15,8 @@ const LONGEST: u64 = 4 << 20;
 /// Every tensor opens a brace and quotes five strings; the metadata is the rest.
 const MOST_BRACES: usize = 2 * MOST_TENSORS;
 const MOST_QUOTES: usize = 20 * MOST_TENSORS;
+/// A tensor has five and one for each side but the first.
+const MOST_COMMAS: usize = 20 * MOST_TENSORS;
 
 /// The header of any safetensors file, parsed where that costs little.
 ///
@@ -33,8 +35,11 @@ pub fn header(bytes: &[u8]) -> Result<Metadata, Fault> {
     }
     let text = bytes.iter().skip(8).take(length as usize);
     let count = |letter: u8| text.clone().filter(|&&byte| byte == letter).count();
-    if count(b'{') > MOST_BRACES || count(b'"') > MOST_QUOTES {
-        return Err(Fault::limit("a header of too many tensors", MOST_TENSORS));
+    if count(b'{') > MOST_BRACES || count(b'"') > MOST_QUOTES || count(b',') > MOST_COMMAS {
+        return Err(Fault::limit(
+            "a header of too many tensors, or of tensors of too many sides",
+            MOST_TENSORS,
+        ));
     }
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| other(&e))?;
     Ok(header)

@@ -433,7 +433,7 @@ fn factors(moments: &Moments, trained: &Trained) -> BatchFactors {
 }
 
 /// The values whose gradient some parameter waits for.
-fn below_parameters(program: &Program) -> Vec<bool> {
+pub(super) fn below_parameters(program: &Program) -> Vec<bool> {
     let mut needed = vec![false; program.values.len()];
     for step in &program.steps {
         let own = matches!(step.kind, Kind::Conv(_) | Kind::Depthwise(_) | Kind::Norm(_));

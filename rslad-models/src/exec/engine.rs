@@ -15,6 +15,9 @@ pub enum Executor {
     /// Compiled plans on an instruction set. A graph that the plans cannot run falls back to the
     /// reference.
     Plan(Isa),
+    /// The program of a device, on twins of its kernels.
+    #[cfg(test)]
+    Twin,
 }
 
 /// An executor with its threads. The number of threads never changes a result.

@@ -1,5 +1,6 @@
 //! Eval mode: a snapshot of a network that can be asked for logits and input gradients, nothing else.
 
+use super::device::{self, Eval};
 use super::engine::{Engine, Executor, Threads};
 use super::plan::{Hold, Plan, Plans};
 use super::program::Mode;
@@ -7,6 +8,7 @@ use super::reference::{self, Statistics};
 use super::runner::Runner;
 use super::weights::{Weights, with_values};
 use crate::classifier::{Classifier, Gradient, Objective, pull_back};
+use crate::device::{Precision, beside};
 use crate::error::Result;
 use crate::graph::Graph;
 use crate::kernels::Isa;
@@ -27,6 +29,7 @@ pub struct Frozen {
 enum Body {
     Reference(Vec<Tensor>),
     Compiled(Compiled),
+    OnDevice(Device, Arc<dyn Eval>),
 }
 
 /// Plans with weights.
@@ -39,8 +42,8 @@ struct Compiled {
 }
 
 impl Frozen {
-    pub(crate) fn new(network: &Network) -> Result<Self> {
-        Self::with_engine(network, Engine::from_environment()?)
+    pub(crate) fn new(network: &Network, precision: Precision) -> Result<Self> {
+        Self::with(network, Engine::from_environment()?, precision)
     }
 
     /// A snapshot that runs on a given engine, whatever the environment says.
@@ -48,14 +51,23 @@ impl Frozen {
     /// # Errors
     /// When copying the weights fails.
     pub fn with_engine(network: &Network, engine: Engine) -> Result<Self> {
+        Self::with(network, engine, network.precision())
+    }
+
+    fn with(network: &Network, engine: Engine, precision: Precision) -> Result<Self> {
         let graph = network.graph_handle();
         let plans = |isa| Some((isa, Plans::new(&graph, Mode::Eval)?));
         let compiled = match engine.executor {
-            Executor::Plan(isa) if network.dtype() == DType::F32 => plans(isa),
+            Executor::Plan(isa) if network.dtype() == DType::F32 && network.device().is_cpu() => plans(isa),
             _ => None,
         };
         let body = match compiled {
-            None => Body::Reference(Vec::new()),
+            None => match device::eval(engine.executor, network, precision, &present(network))? {
+                Some(eval) => {
+                    return Ok(Self { graph, body: Body::OnDevice(network.device().clone(), eval) });
+                }
+                None => Body::Reference(Vec::new()),
+            },
             Some((isa, plans)) => Body::Compiled(Compiled {
                 isa,
                 threads: Threads::new(engine.threads)?,
@@ -82,12 +94,13 @@ impl Frozen {
     /// When `network` has another graph than the one that was frozen.
     pub fn refresh(&mut self, network: &Network) -> Result<()> {
         assert!(*self.graph == *network.graph(), "a frozen view follows the network it was made from");
-        let store = network.params();
-        let params = (0..store.entries().len()).map(|i| store.var(i).as_detached_tensor());
+        let params = present(network);
         match &mut self.body {
-            Body::Reference(own) => *own = params.map(|p| p.copy()).collect::<candle_core::Result<_>>()?,
+            Body::Reference(own) => {
+                *own = params.iter().map(Tensor::copy).collect::<candle_core::Result<_>>()?
+            }
+            Body::OnDevice(_, eval) => *eval = eval.with(&params)?,
             Body::Compiled(c) => {
-                let params: Vec<_> = params.collect();
                 let Compiled { threads, plans, weights, .. } = c;
                 threads.within(|| weights.fill(&self.graph, &plans.program, &params, threads))?;
             }
@@ -96,17 +109,38 @@ impl Frozen {
     }
 }
 
+/// All tensors of a network as they are now.
+fn present(network: &Network) -> Vec<Tensor> {
+    let store = network.params();
+    (0..store.entries().len()).map(|i| store.var(i).as_detached_tensor()).collect()
+}
+
 impl Classifier for Frozen {
     fn n_classes(&self) -> usize {
         self.graph.n_classes()
     }
 
+    fn device(&self) -> Device {
+        match &self.body {
+            Body::Reference(params) => params[0].device().clone(),
+            Body::Compiled(_) => Device::Cpu,
+            Body::OnDevice(device, _) => device.clone(),
+        }
+    }
+
     fn logits(&self, x: &Tensor) -> Result<Tensor> {
         match &self.body {
-            Body::Reference(params) => reference::run(&self.graph, params, x, Statistics::Running),
+            Body::Reference(params) => {
+                let own = beside(x, &params[0])?;
+                beside(&reference::run(&self.graph, params, &own, Statistics::Running)?, x)
+            }
             Body::Compiled(compiled) => {
                 reference::check_images(&self.graph, x)?;
                 compiled.logits(&self.graph, x)
+            }
+            Body::OnDevice(device, eval) => {
+                reference::check_images(&self.graph, x)?;
+                beside(&eval.logits(&x.to_device(device)?)?, x)
             }
         }
     }
@@ -114,13 +148,17 @@ impl Classifier for Frozen {
     fn gradients(&self, x: &Tensor, objectives: &[&dyn Objective]) -> Result<Vec<Gradient>> {
         match &self.body {
             Body::Reference(params) => {
-                let x = Var::from_tensor(&x.detach())?;
-                let logits = reference::run(&self.graph, params, x.as_tensor(), Statistics::Running)?;
-                objectives.iter().map(|objective| pull_back(&x, &logits, *objective)).collect()
+                let own = Var::from_tensor(&beside(&x.detach(), &params[0])?)?;
+                let logits = reference::run(&self.graph, params, own.as_tensor(), Statistics::Running)?;
+                objectives.iter().map(|objective| pull_back(&own, &logits, x.device(), *objective)).collect()
             }
             Body::Compiled(compiled) => {
                 reference::check_images(&self.graph, x)?;
                 compiled.gradients(&self.graph, x, objectives)
+            }
+            Body::OnDevice(device, eval) => {
+                reference::check_images(&self.graph, x)?;
+                eval.gradients(&x.to_device(device)?, objectives, &|t| beside(t, x))
             }
         }
     }

@@ -10,6 +10,7 @@
 
 mod backward;
 mod batch;
+pub(crate) mod device;
 mod engine;
 mod exchange;
 mod frozen;
@@ -24,6 +25,7 @@ mod update;
 mod weights;
 
 pub use crate::kernels::Isa;
+pub use device::sign_step;
 pub use engine::{Engine, Executor};
 pub use exchange::Exchange;
 pub use frozen::Frozen;

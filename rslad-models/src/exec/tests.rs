@@ -148,6 +148,11 @@ fn isas() -> impl Iterator<Item = Isa> {
     Isa::ALL.into_iter().filter(|isa| isa.available())
 }
 
+/// What runs a program: plans on every instruction set that is here, and a GPU's on the twins of its kernels.
+fn executors() -> impl Iterator<Item = Executor> {
+    isas().map(Executor::Plan).chain([Executor::Twin])
+}
+
 fn values(t: &Tensor) -> Vec<f32> {
     t.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1().unwrap()
 }
@@ -173,14 +178,14 @@ proptest! {
         let objective = linear_objective(case.images[0], case.classes);
         let reference = Frozen::with_engine(&network, engine(Executor::Reference, 1)).unwrap();
         let truth = reference.gradient(&x, &objective).unwrap();
-        for isa in isas() {
-            let plan = Frozen::with_engine(&network, engine(Executor::Plan(isa), 2)).unwrap();
+        for executor in executors() {
+            let plan = Frozen::with_engine(&network, engine(executor, 2)).unwrap();
             let logits = plan.logits(&x).unwrap();
             let ours = plan.gradient(&x, &objective).unwrap();
-            prop_assert!(error(&logits, &truth.logits) < 2e-5, "{isa:?} logits: {}", error(&logits, &truth.logits));
-            prop_assert_eq!(bits(&ours.logits), bits(&logits), "{:?}", isa);
-            prop_assert!(error(&ours.loss, &truth.loss) < 1e-4, "{isa:?} loss");
-            prop_assert!(error(&ours.dx, &truth.dx) < 2e-5, "{isa:?} gradient: {}", error(&ours.dx, &truth.dx));
+            prop_assert!(error(&logits, &truth.logits) < 2e-5, "{executor:?} logits: {}", error(&logits, &truth.logits));
+            prop_assert_eq!(bits(&ours.logits), bits(&logits), "{:?}", executor);
+            prop_assert!(error(&ours.loss, &truth.loss) < 1e-4, "{executor:?} loss");
+            prop_assert!(error(&ours.dx, &truth.dx) < 2e-5, "{executor:?} gradient: {}", error(&ours.dx, &truth.dx));
         }
     }
 
@@ -234,8 +239,8 @@ fn what_is_not_finite_stays_so() {
     for parts in [relu, silu, tiles] {
         let case = Case { parts, normalized: Some(()), images: [3, 2, 5, 7], classes: 3, seed: 1 };
         let (network, clean) = (case.network(), values(&case.x()));
-        for isa in isas() {
-            let plan = Frozen::with_engine(&network, engine(Executor::Plan(isa), 1)).unwrap();
+        for executor in executors() {
+            let plan = Frozen::with_engine(&network, engine(executor, 1)).unwrap();
             for poison in [f32::NAN, f32::INFINITY] {
                 let mut pixels = clean.clone();
                 pixels[70 + 33] = poison; // in the second image
@@ -243,7 +248,7 @@ fn what_is_not_finite_stays_so() {
                 let logits = values(&plan.logits(&x).unwrap());
                 let finite: Vec<bool> =
                     logits.chunks(3).map(|row| row.iter().any(|v| v.is_finite())).collect();
-                assert_eq!(finite, [true, false, true], "{isa:?} {poison}: {logits:?}");
+                assert_eq!(finite, [true, false, true], "{executor:?} {poison}: {logits:?}");
                 let gradient = plan.gradient(&x, &linear_objective(3, 3)).unwrap();
                 assert_eq!(bits(&gradient.logits), bits(&plan.logits(&x).unwrap()));
             }
@@ -260,13 +265,13 @@ fn in_train_mode_what_is_not_finite_reaches_every_image_and_gradient() {
     let mut pixels = values(&case.x());
     pixels[70 + 33] = f32::NAN;
     let x = Tensor::from_vec(pixels, case.images.as_slice(), &Device::Cpu).unwrap();
-    for isa in isas() {
-        let mut training = Training::with_engine(&network, engine(Executor::Plan(isa), 1));
+    for executor in executors() {
+        let mut training = Training::with_engine(&network, engine(executor, 1));
         let pass = training.forward(&x).unwrap();
-        assert!(values(pass.logits()).iter().all(|v| v.is_nan()), "{isa:?}");
+        assert!(values(pass.logits()).iter().all(|v| v.is_nan()), "{executor:?}");
         training.backward(pass, &drawn(&[3, 3], 5, "dlogits")).unwrap();
         let first = &training.take_gradients().unwrap()[0];
-        assert!(values(first).iter().all(|v| v.is_nan()), "{isa:?}");
+        assert!(values(first).iter().all(|v| v.is_nan()), "{executor:?}");
     }
 }
 
@@ -283,7 +288,7 @@ fn several_ways_back_after_one_forward_are_those_of_one_each() {
     };
     let objectives: Vec<_> = (0..4).map(of_class).collect();
     let objectives: Vec<&dyn Objective> = objectives.iter().map(|o| o as &dyn Objective).collect();
-    for executor in [Executor::Reference, Executor::Plan(Isa::best())] {
+    for executor in [Executor::Reference, Executor::Plan(Isa::best()), Executor::Twin] {
         let frozen = Frozen::with_engine(&case.network(), engine(executor, 2)).unwrap();
         let together = frozen.gradients(&case.x(), &objectives).unwrap();
         assert_eq!(together.len(), 4);
@@ -314,14 +319,16 @@ fn a_refreshed_snapshot_equals_a_new_one() {
     let parts =
         vec![Part::Norm, Part::Conv { out: 9, kernel: 3, stride: 2, pad: [1; 4] }, Part::Norm, Part::Relu];
     let case = Case { parts, normalized: None, images: [2, 3, 6, 6], classes: 4, seed: 1 };
-    let (old, new, x) = (case.network(), Case { seed: 2, ..case.clone() }.network(), case.x());
-    let mut frozen = Frozen::with_engine(&old, engine(Executor::Plan(Isa::best()), 1)).unwrap();
-    let before = bits(&frozen.logits(&x).unwrap());
-    old.params().load_state_dict(&new.params().state_dict().unwrap().into_iter().collect()).unwrap();
-    assert_eq!(bits(&frozen.logits(&x).unwrap()), before, "a snapshot does not follow by itself");
-    frozen.refresh(&old).unwrap();
-    let fresh = Frozen::with_engine(&new, engine(Executor::Plan(Isa::best()), 1)).unwrap();
-    assert_eq!(bits(&frozen.logits(&x).unwrap()), bits(&fresh.logits(&x).unwrap()));
+    for executor in [Executor::Plan(Isa::best()), Executor::Twin] {
+        let (old, new, x) = (case.network(), Case { seed: 2, ..case.clone() }.network(), case.x());
+        let mut frozen = Frozen::with_engine(&old, engine(executor, 1)).unwrap();
+        let before = bits(&frozen.logits(&x).unwrap());
+        old.params().load_state_dict(&new.params().state_dict().unwrap().into_iter().collect()).unwrap();
+        assert_eq!(bits(&frozen.logits(&x).unwrap()), before, "a snapshot does not follow by itself");
+        frozen.refresh(&old).unwrap();
+        let fresh = Frozen::with_engine(&new, engine(executor, 1)).unwrap();
+        assert_eq!(bits(&frozen.logits(&x).unwrap()), bits(&fresh.logits(&x).unwrap()));
+    }
 }
 
 /// What one forward and backward in train mode give.
@@ -394,10 +401,10 @@ proptest! {
         let truth = TrainStep::truth(&case).unwrap();
         // Statistics over few values lose digits, in the reference too.
         let reference = TrainStep::run(&case, engine(Executor::Reference, 1)).unwrap().errors(&truth);
-        for isa in isas() {
-            let errors = TrainStep::run(&case, engine(Executor::Plan(isa), 2)).unwrap().errors(&truth);
+        for executor in executors() {
+            let errors = TrainStep::run(&case, engine(executor, 2)).unwrap().errors(&truth);
             let good = errors.iter().zip(&reference).all(|(e, r)| *e < 2e-5_f32.max(10.0 * r));
-            prop_assert!(good, "{isa:?}: {errors:?}, reference {reference:?}");
+            prop_assert!(good, "{executor:?}: {errors:?}, reference {reference:?}");
         }
     }
 

@@ -1,6 +1,7 @@
 //! Train mode: forwards with batch statistics, parameter gradients, running statistics.
 
 use super::batch::{Batch, Machine, Moments, Trained};
+use super::device::{self, Train, WayBack};
 use super::engine::{Engine, Executor, Threads};
 use super::exchange::Exchange;
 use super::plan::{Hold, Plans};
@@ -8,6 +9,7 @@ use super::program::{Kind, Mode};
 use super::reference::{self, Seen, Statistics};
 use super::weights::{Weights, with_values};
 use crate::classifier::{Classifier, Gradient, Objective, pull_back};
+use crate::device::beside;
 use crate::error::{Error, Result};
 use crate::graph::{self, Op};
 use crate::kernels::Isa;
@@ -21,9 +23,16 @@ pub struct Training<'n> {
     network: &'n Network,
     engine: Option<Engine>,              // none: as the environment says
     exchange: Option<Arc<dyn Exchange>>, // none: a batch is this process's alone
-    body: OnceLock<Option<Compiled>>,    // none: the reference runs
-    gradients: Vec<Option<Sum>>,         // one per parameter
-    buffers: Mutex<()>,                  // held while running statistics change
+    body: OnceLock<Body>,
+    gradients: Vec<Option<Sum>>, // one per parameter
+    buffers: Mutex<()>,          // held while running statistics change
+}
+
+/// What runs it.
+enum Body {
+    Reference,
+    Compiled(Compiled),
+    OnDevice(Box<dyn Train>),
 }
 
 /// A parameter's gradients, added up.
@@ -55,6 +64,7 @@ pub struct Pass {
 enum PassBody {
     Reference(Tensor),
     Compiled(Batch),
+    OnDevice(Box<dyn WayBack>),
 }
 
 impl Pass {
@@ -94,18 +104,27 @@ impl<'n> Training<'n> {
     /// When the images do not fit, a normalization sees fewer than two values per channel, or the
     /// environment asks for an executor that is not there.
     pub fn forward(&mut self, x: &Tensor) -> Result<Pass> {
-        let Some(compiled) = self.compiled()? else {
-            let params = self.tensors(|i| self.network.params().var(i).as_tensor().clone());
-            let mut seen = Vec::new();
-            let statistics = Statistics::Batch(&mut seen);
-            let tracked = reference::run(self.network.graph(), &params, &x.detach(), statistics)?;
-            self.track(&seen, None)?;
-            return Ok(Pass { logits: tracked.detach(), body: PassBody::Reference(tracked) });
+        let (logits, body, seen) = match self.body()? {
+            Body::Reference => {
+                let params = self.tensors(|i| self.network.params().var(i).as_tensor().clone());
+                let mut seen = Vec::new();
+                let own = x.detach().to_device(self.network.device())?;
+                let statistics = Statistics::Batch(&mut seen);
+                let tracked = reference::run(self.network.graph(), &params, &own, statistics)?;
+                (beside(&tracked.detach(), x)?, PassBody::Reference(tracked), seen)
+            }
+            Body::Compiled(compiled) => {
+                let (batch, logits, seen) =
+                    compiled.forward(self.network, self.exchange.as_deref(), x, Hold::Values)?;
+                (logits, PassBody::Compiled(batch), seen)
+            }
+            Body::OnDevice(train) => {
+                let (way, logits, seen) = train.forward(&self.present(), &self.carried(x)?)?;
+                (beside(&logits, x)?, PassBody::OnDevice(way), seen)
+            }
         };
-        let (batch, logits, seen) =
-            compiled.forward(self.network, self.exchange.as_deref(), x, Hold::Values)?;
         self.track(&seen, None)?;
-        Ok(Pass { logits, body: PassBody::Compiled(batch) })
+        Ok(Pass { logits, body })
     }
 
     /// Adds the parameter gradients of `sum(logits * dlogits)`.
@@ -119,6 +138,7 @@ impl<'n> Training<'n> {
         let dlogits = like_logits(dlogits, &pass.logits)?;
         match pass.body {
             PassBody::Reference(tracked) => {
+                let dlogits = beside(&dlogits, &tracked)?;
                 let grads = (tracked * dlogits)?.sum_all()?.backward()?;
                 let parameters = self.network.params().parameters();
                 let grads: Vec<_> = parameters.map(|(_, var)| grads.get(var.as_tensor()).cloned()).collect();
@@ -132,15 +152,13 @@ impl<'n> Training<'n> {
                 Ok(())
             }
             PassBody::Compiled(batch) => {
-                let Some(compiled) = self.compiled()? else { unreachable!("a plan made this pass") };
+                let Body::Compiled(compiled) = self.body()? else { unreachable!("a plan made this pass") };
                 let machine = compiled.machine(self.network, self.exchange.as_deref());
                 let found = with_values(&dlogits, |d| {
                     compiled.run(&machine, || batch.parameter_gradients(&machine, d))
                 })??;
                 for gradient in found {
-                    let entries = self.network.params().entries();
-                    let is_parameter = |e: &&graph::Entry| e.kind == graph::Kind::Parameter;
-                    let place = entries[..gradient.entry].iter().filter(is_parameter).count();
+                    let place = self.place(gradient.entry);
                     match &mut self.gradients[place] {
                         Some(Sum::Values(sum)) => {
                             sum.iter_mut().zip(&gradient.values).for_each(|(s, g)| *s += g)
@@ -150,7 +168,25 @@ impl<'n> Training<'n> {
                 }
                 Ok(())
             }
+            PassBody::OnDevice(way) => {
+                let dlogits = dlogits.to_device(self.network.device())?;
+                for (entry, gradient) in way.parameter_gradients(&dlogits)? {
+                    let place = self.place(entry);
+                    let sum = match self.gradients[place].take() {
+                        Some(Sum::Tensor(sum)) => (sum + gradient)?,
+                        _ => gradient,
+                    };
+                    self.gradients[place] = Some(Sum::Tensor(sum));
+                }
+                Ok(())
+            }
         }
+    }
+
+    /// The place of an entry among the parameters.
+    fn place(&self, entry: usize) -> usize {
+        let before = &self.network.params().entries()[..entry];
+        before.iter().filter(|e| e.kind == graph::Kind::Parameter).count()
     }
 
     /// Takes the gradients that have added up, one for each of `Network::parameters`, in order.
@@ -193,45 +229,69 @@ impl<'n> Training<'n> {
 
     /// Logits by batch statistics and what was seen, without a way back.
     fn look(&self, x: &Tensor) -> Result<(Tensor, Vec<Seen>)> {
-        let Some(compiled) = self.compiled()? else {
-            let params = self.tensors(|i| self.network.params().var(i).as_detached_tensor());
-            let mut seen = Vec::new();
-            let logits = reference::run(self.network.graph(), &params, x, Statistics::Batch(&mut seen))?;
-            return Ok((logits, seen));
-        };
-        let (batch, logits, seen) =
-            compiled.forward(self.network, self.exchange.as_deref(), x, Hold::Passing)?;
-        batch.recycle();
-        Ok((logits, seen))
+        match self.body()? {
+            Body::Reference => {
+                let (own, mut seen) = (x.to_device(self.network.device())?, Vec::new());
+                let statistics = Statistics::Batch(&mut seen);
+                let logits = reference::run(self.network.graph(), &self.present(), &own, statistics)?;
+                Ok((beside(&logits, x)?, seen))
+            }
+            Body::Compiled(compiled) => {
+                let (batch, logits, seen) =
+                    compiled.forward(self.network, self.exchange.as_deref(), x, Hold::Passing)?;
+                batch.recycle();
+                Ok((logits, seen))
+            }
+            Body::OnDevice(train) => {
+                let (logits, seen) = train.look(&self.present(), &self.carried(x)?)?;
+                Ok((beside(&logits, x)?, seen))
+            }
+        }
     }
 
-    /// The plans, or none where the reference runs.
-    fn compiled(&self) -> Result<Option<&Compiled>> {
-        let compiled = match self.body.get() {
+    /// What runs it.
+    fn body(&self) -> Result<&Body> {
+        let body = match self.body.get() {
             Some(body) => body,
             None => {
                 let body = self.compile()?;
                 self.body.get_or_init(|| body)
             }
         };
-        if compiled.is_none() && self.exchange.is_some() {
+        if self.exchange.is_some() && !matches!(body, Body::Compiled(_)) {
             return Err(Error::Other(
-                "processes share a batch in compiled plans only, and this network runs on the reference; unset \
-                 RSLAD_EXEC, or let every process normalize its own images"
+                "processes share a batch in compiled plans on the processor only, and this network runs otherwise; \
+                 unset RSLAD_EXEC and the device, or let every process normalize its own images"
                     .into(),
             ));
         }
-        Ok(compiled.as_ref())
+        Ok(body)
     }
 
-    fn compile(&self) -> Result<Option<Compiled>> {
+    fn compile(&self) -> Result<Body> {
         let engine = self.engine.map_or_else(Engine::from_environment, Ok)?;
-        match engine.executor {
-            Executor::Plan(isa) if self.network.dtype() == DType::F32 => {
-                Compiled::new(self.network, isa, engine)
+        let network = self.network;
+        let compiled = match engine.executor {
+            Executor::Plan(isa) if network.dtype() == DType::F32 && network.device().is_cpu() => {
+                Compiled::new(network, isa, engine)?
             }
-            _ => Ok(None),
-        }
+            _ => None,
+        };
+        Ok(match compiled {
+            Some(compiled) => Body::Compiled(compiled),
+            None => device::train(engine.executor, network)?.map_or(Body::Reference, Body::OnDevice),
+        })
+    }
+
+    /// All tensors of the network as they are now, outside of any graph.
+    fn present(&self) -> Vec<Tensor> {
+        self.tensors(|i| self.network.params().var(i).as_detached_tensor())
+    }
+
+    /// Images that fit, on the network's device.
+    fn carried(&self, x: &Tensor) -> Result<Tensor> {
+        reference::check_images(self.network.graph(), x)?;
+        Ok(x.detach().to_device(self.network.device())?)
     }
 
     fn tensors(&self, get: impl Fn(usize) -> Tensor) -> Vec<Tensor> {
@@ -268,6 +328,10 @@ impl Classifier for AttackView<'_> {
         self.training.network.graph().n_classes()
     }
 
+    fn device(&self) -> Device {
+        self.training.network.device().clone()
+    }
+
     fn logits(&self, x: &Tensor) -> Result<Tensor> {
         let (logits, seen) = self.training.look(x)?;
         self.training.track(&seen, None)?;
@@ -276,19 +340,33 @@ impl Classifier for AttackView<'_> {
 
     fn gradient(&self, x: &Tensor, objective: &dyn Objective) -> Result<Gradient> {
         let t = self.training;
-        let Some(compiled) = t.compiled()? else {
-            let x = Var::from_tensor(&x.detach())?;
-            let logits = self.logits(x.as_tensor())?;
-            return pull_back(&x, &logits, objective);
-        };
-        let (batch, logits, seen) = compiled.forward(t.network, t.exchange.as_deref(), x, Hold::Values)?;
-        t.track(&seen, None)?;
-        let rows: Vec<u32> = (0..logits.dim(0)? as u32).collect();
-        let (loss, dlogits) = objective.value_and_grad(&rows, &logits)?;
-        let dlogits = like_logits(&dlogits, &logits)?;
-        let machine = compiled.machine(t.network, t.exchange.as_deref());
-        let dx = with_values(&dlogits, |d| compiled.run(&machine, || batch.image_gradient(&machine, d)))??;
-        Ok(Gradient { logits, loss, dx: Tensor::from_vec(dx, x.shape(), &Device::Cpu)? })
+        let rows: Vec<u32> = (0..x.dim(0)? as u32).collect();
+        match t.body()? {
+            Body::Reference => {
+                let own = Var::from_tensor(&x.detach().to_device(t.network.device())?)?;
+                let logits = self.logits(own.as_tensor())?;
+                pull_back(&own, &logits, x.device(), objective)
+            }
+            Body::Compiled(compiled) => {
+                let (batch, logits, seen) =
+                    compiled.forward(t.network, t.exchange.as_deref(), x, Hold::Values)?;
+                t.track(&seen, None)?;
+                let (loss, dlogits) = objective.value_and_grad(&rows, &logits)?;
+                let dlogits = like_logits(&dlogits, &logits)?;
+                let machine = compiled.machine(t.network, t.exchange.as_deref());
+                let dx =
+                    with_values(&dlogits, |d| compiled.run(&machine, || batch.image_gradient(&machine, d)))??;
+                Ok(Gradient { logits, loss, dx: Tensor::from_vec(dx, x.shape(), &Device::Cpu)? })
+            }
+            Body::OnDevice(train) => {
+                let (way, own, seen) = train.forward(&t.present(), &t.carried(x)?)?;
+                t.track(&seen, None)?;
+                let logits = beside(&own, x)?;
+                let (loss, dlogits) = objective.value_and_grad(&rows, &logits)?;
+                let dx = way.image_gradient(&beside(&like_logits(&dlogits, &logits)?, &own)?)?;
+                Ok(Gradient { logits, loss, dx: beside(&dx, x)? })
+            }
+        }
     }
 }
 

@@ -25,16 +25,28 @@ impl Descent {
     /// rounded by itself, as in a chain of tensor operations.
     ///
     /// # Shapes
-    /// All three alike and of one float type, on the CPU.
+    /// All three alike, of one float type and on one device.
     ///
     /// # Errors
     /// When they are not.
-    pub fn step(&self, w: &Var, velocity: &Tensor, gradient: &Tensor) -> Result<()> {
+    pub fn step(&self, w: &Var, velocity: &mut Tensor, gradient: &Tensor) -> Result<()> {
+        if !w.device().is_cpu() {
+            return self.step_by_tensors(w, velocity, gradient);
+        }
         let threads = Threads::new(Engine::from_environment()?.threads)?;
         let threads = threads.for_work(8 * w.elem_count() as u64);
         let w = w.as_detached_tensor();
         velocity.inplace_op3(&gradient.contiguous()?, &w, &Accelerate(self, &threads))?;
         w.inplace_op2(velocity, &Move(self, &threads))?;
+        Ok(())
+    }
+
+    /// The same as a chain of tensor operations, on any device. In f32 the bits are those of the two passes.
+    fn step_by_tensors(&self, w: &Var, velocity: &mut Tensor, gradient: &Tensor) -> Result<()> {
+        let own = w.as_detached_tensor();
+        let pull = (gradient.detach() + (&own * self.weight_decay)?)?;
+        *velocity = ((&*velocity * self.momentum)? + pull)?;
+        w.set(&(&own - (&*velocity * self.lr)?)?)?;
         Ok(())
     }
 }
@@ -43,9 +55,9 @@ impl Descent {
 /// order, so it does not depend on threads.
 ///
 /// # Errors
-/// When the tensor is not of floats on the CPU.
+/// When the tensor is not of floats.
 pub fn sum_of_squares(tensor: &Tensor) -> Result<f64> {
-    if tensor.dtype() != DType::F32 {
+    if tensor.dtype() != DType::F32 || !tensor.device().is_cpu() {
         return Ok(tensor.to_dtype(DType::F64)?.sqr()?.sum_all()?.to_scalar()?);
     }
     let threads = Threads::new(Engine::from_environment()?.threads)?;
@@ -150,4 +162,28 @@ fn each<T: Copy + Send + Sync, const N: usize>(
             *own = f(*own, others.map(|o| o[j]));
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+
+    #[test]
+    fn a_chain_of_tensor_operations_takes_the_same_step_to_the_bit() {
+        let wave = |scale: f64| {
+            let ramp = Tensor::arange(0f32, 70_001.0, &Device::Cpu).unwrap(); // longer than two parts
+            (ramp * scale).unwrap().sin().unwrap()
+        };
+        let descent = Descent { lr: 0.1, momentum: 0.9, weight_decay: 2e-4 };
+        let [w, chained] = [(); 2].map(|()| Var::from_tensor(&wave(0.37)).unwrap());
+        let [mut v, mut chained_v] = [(); 2].map(|()| wave(0.11).copy().unwrap());
+        let bits = |t: &Tensor| t.to_vec1::<f32>().unwrap().into_iter().map(f32::to_bits).collect::<Vec<_>>();
+        for scale in [1.3, 0.7] {
+            descent.step(&w, &mut v, &wave(scale)).unwrap();
+            descent.step_by_tensors(&chained, &mut chained_v, &wave(scale)).unwrap();
+            assert_eq!(bits(&v), bits(&chained_v));
+            assert_eq!(bits(w.as_tensor()), bits(chained.as_tensor()));
+        }
+    }
 }

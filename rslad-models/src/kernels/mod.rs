@@ -11,6 +11,8 @@
 
 pub(crate) mod batch_norm;
 pub(crate) mod conv;
+#[cfg(feature = "cudnn")]
+pub(crate) mod cuda;
 pub(crate) mod depthwise;
 mod epilogue;
 mod layout;

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // a panic is how a test fails
 
 use candle_core::{DType, Device, Tensor};
+use rslad_models::device::test_device;
 use rslad_models::{ArchSpec, ClosureObjective, Error, Network, Objective};
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -102,7 +103,7 @@ pub fn filled(arch: &ArchSpec, official: &[String], stream0: u64, gain: f64) -> 
     };
     let tensors = network.params().entries().iter().map(fill).collect();
     network.params().load_state_dict(&tensors).unwrap();
-    network
+    network.to_device(&test_device()).unwrap()
 }
 
 /// The network with closed-form weights in every entry, running statistics and all.

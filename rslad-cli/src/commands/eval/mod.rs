@@ -12,7 +12,7 @@ use crate::progress::Show;
 use crate::result_file::{ModelInfo, Question, ResultFile};
 use crate::suite::Resolved;
 use crate::weight_files::{self, Stated, Unsaid, Weights};
-use crate::{interrupt, say, suite, table};
+use crate::{device, interrupt, say, suite, table};
 use anyhow::{Context, Result};
 use rslad_attacks::Linf;
 use rslad_attacks::checks::Outcome;
@@ -70,7 +70,7 @@ impl Prepared {
             suite = suite.on_surrogate(&inputs::surrogate(&surrogate.network, stop)?);
             source = Some(info(file, &surrogate));
         }
-        Ok(Self { suite, frozen: weights.network.freeze()?, weights, source, data })
+        Ok(Self { suite, frozen: device::frozen(&weights.network)?, weights, source, data })
     }
 
     /// The radius, and where it comes from.

@@ -15,7 +15,7 @@ use crate::grid::{Grid, Plan, State};
 use crate::output::Output;
 use crate::progress::Show;
 use crate::report::model::Report;
-use crate::{inputs, interrupt, logging, report, say};
+use crate::{device, inputs, interrupt, logging, report, say};
 use anyhow::{Context, Result};
 use design::Design;
 use rslad_data::Split;
@@ -86,7 +86,7 @@ fn draw(plan: &Plan<'_>, design: &Design, seed: u64) -> Result<Vec<u8>> {
         });
         let model = &cell.context("a student of the design")?.model;
         let file = plan.file_of(model).ok().context("a cell that is done has a file")?;
-        Ok(inputs::model(&file)?.0.freeze()?)
+        device::frozen(&inputs::model(&file)?.0)
     };
     let data = rslad_data::open(&design.data, Split::Test)?.limit(design.n)?;
     pictures::draw([network("natural")?, network("rslad")?], &data, eps, seed)

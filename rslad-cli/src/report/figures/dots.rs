@@ -86,7 +86,7 @@ impl Scale {
             Line::Heading(name) => 8 + width_of(name, TEXT + 1),
             Line::Row(row, _) => 18 + width_of(&name(row), TEXT),
         });
-        let left = names.max().unwrap_or(0) + 14;
+        let left = names.max().unwrap_or(0) + 26;
         Self { top: ((highest / 10.0).ceil() * 10.0).clamp(10.0, 100.0), left: left.clamp(120, 300) }
     }
 

@@ -120,7 +120,7 @@ impl Matrix {
         let each = (WIDTH as i32 - left - 8) / self.columns.len().max(1) as i32;
         let widest = self.columns.iter().map(|c| width_of(c, TEXT)).max().unwrap_or(0);
         let slanted = widest > each;
-        let head = if slanted { widest.min(120) + 14 } else { 32 };
+        let head = if slanted { widest.min(300) + 14 } else { 32 };
         let row = each.clamp(20, 32);
         let size = (WIDTH, (head + row * self.rows.len() as i32 + 10) as u32);
         Figure::new(name, title, caption, size, |canvas| {

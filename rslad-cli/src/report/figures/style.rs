@@ -55,5 +55,19 @@ pub(crate) fn of_variant(index: usize) -> (RGBColor, Option<(i32, i32)>) {
         RGBColor(124, 133, 145),
     ];
     const DASHES: [Option<(i32, i32)>; 4] = [None, Some((10, 4)), Some((2, 4)), Some((6, 3))];
-    (COLORS[index % COLORS.len()], DASHES[(index + index / COLORS.len()) % DASHES.len()])
+    let (color, round) = (index % COLORS.len(), index / COLORS.len());
+    (COLORS[color], DASHES[(color + round) % DASHES.len()])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lines_of_a_chart_differ() {
+        let looks: Vec<_> = (0..28).map(of_variant).collect();
+        for (i, look) in looks.iter().enumerate() {
+            assert!(!looks[..i].contains(look), "{i} looks like one before it");
+        }
+    }
 }

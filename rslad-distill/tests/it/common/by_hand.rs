@@ -7,6 +7,7 @@ use rslad_distill::Method;
 use rslad_distill::inner::InnerConfig;
 use rslad_distill::method::{Forwards, Plan, Point, Progress, Who};
 use rslad_distill::step::{Players, StepConfig, StepInput, StepOutput, step};
+use rslad_models::device::test_device;
 use rslad_models::randomness::{Key, Purpose, Stream};
 use rslad_models::{ArchSpec, Classifier, Frozen, Network};
 
@@ -162,7 +163,10 @@ pub fn inner(steps: usize, view: &str) -> InnerConfig {
 
 pub fn tiny(width: usize, seed: u64) -> Network {
     let options = format!("classes = 4\nin_channels = 1\nnorm = '0.5/0.25'\nwidth = {width}");
-    Network::new(&ArchSpec::parse("tiny_cnn", &options).unwrap(), seed).unwrap()
+    Network::new(&ArchSpec::parse("tiny_cnn", &options).unwrap(), seed)
+        .unwrap()
+        .to_device(&test_device())
+        .unwrap()
 }
 
 pub fn stream(what: &str, id: u64) -> Stream {

@@ -1,5 +1,6 @@
 //! A run of a second: every part of a real one, on a few dozen digits.
 
+use candle_core::Device;
 use rslad_data::{Dataset, Split, split_validation};
 use rslad_distill::observer::{Beginning, EpochEvent, EvalEvent, SavedEvent, StepEvent};
 use rslad_distill::{Inputs, Observer, Outcome, Recipe, RunDir, train};
@@ -81,7 +82,7 @@ pub fn inputs_of(recipe: &Recipe, images: &Dataset) -> Inputs {
     };
     let (train, selection) = split_validation(&images, recipe.select.hold_out, 0).unwrap();
     let teacher = recipe.teacher.as_ref().map(|_| teacher());
-    Inputs { train, selection, teacher, second_teacher: None, soft_labels: None }
+    Inputs { train, selection, teacher, second_teacher: None, soft_labels: None, device: Device::Cpu }
 }
 
 /// An untrained network: to a student, a teacher is any function of the images.

@@ -53,6 +53,22 @@ const EDITS: &[(&str, &str, &str)] = &[
         "name = \"sat\"",
         "`[teacher]` is given, but method sat does not read it; remove it",
     ),
+    // Where it is computed.
+    (
+        "[optim]",
+        "[device]\non = \"gpu\"\nstudent = \"f32\"\nteacher = \"f32\"\n[optim]",
+        "`device.on` is \"gpu\", expected cpu, cuda or cuda:N such as cuda:1",
+    ),
+    (
+        "[optim]",
+        "[device]\non = \"cuda\"\nstudent = \"bf16\"\nteacher = \"f32\"\n[optim]",
+        "`device.student` is \"bf16\", expected `f32` or `tf32`",
+    ),
+    (
+        "[optim]",
+        "[device]\non = \"cuda\"\nteacher = \"f32\"\n[optim]",
+        "`device.student` is missing, expected",
+    ),
     // Names that nothing has.
     ("\"rslad\"", "\"rslda\"", "`method.name` is \"rslda\", expected one of: natural, sat,"),
     ("\"tiny_cnn\"", "\"resnet19\"", "[student] unknown architecture `resnet19`, expected one of: resnet18,"),

@@ -104,5 +104,5 @@ fn the_reference_does_not_share_a_batch() {
     let table = Arc::new(Table { given: Mutex::new(vec![vec![]]), meet: Barrier::new(1) });
     training.share(Some(Arc::new(Neighbor { place: 0, table })));
     let error = training.forward(&case().x()).err().unwrap().to_string();
-    assert!(error.contains("compiled plans only"), "{error}");
+    assert!(error.contains("share a batch in compiled plans"), "{error}");
 }
