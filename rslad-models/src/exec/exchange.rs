@@ -43,8 +43,8 @@ impl<'a> Rows<'a> {
         })
     }
 
-    /// Sums over the images of both rows, per channel; each process's share counts as `weight` of the
-    /// number of its images says.
+    /// Sums over the images of both rows, per channel. An image counts `weight(n)` times, where its process
+    /// has `n` images.
     pub(super) fn totals(&self, channels: usize, weight: impl Fn(usize) -> f64) -> [Vec<f64>; 2] {
         let mut totals = [vec![0.0; channels], vec![0.0; channels]];
         for (image, n) in self.iter() {
