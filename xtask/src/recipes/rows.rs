@@ -199,30 +199,40 @@ fn budgeted(
     (name, title, teachers, method): &(&str, &str, &[&str], &[&str]),
 ) -> Recipe {
     let width = if *name == "teacher" { "w16" } else { "w8" };
-    let select = if budget == "minutes" { "select/minutes" } else { "select/paper" };
     let mut parts = vec![format!("data/{budget}"), format!("student/{width}")];
     parts.extend(teachers.iter().map(|_| format!("teacher/{budget}")));
     parts.extend(method.iter().map(|part| (*part).to_string()));
-    parts.extend(["optim/usual", &format!("schedule/{budget}"), select].map(str::to_string));
+    parts.push("optim/usual".into());
+    parts.extend([format!("schedule/{budget}"), format!("select/{budget}")]);
+    if (*name, budget) == ("teacher", "hours") {
+        let all = ["data/paper", "student/w16", "method/sat", "inner/pgd5", "optim/usual"];
+        parts = all.into_iter().chain(["schedule/teacher-hours", "select/paper"]).map(str::to_string).collect();
+    }
     let mut words = data.words();
     words.push(("code", if *name == "iad" { IAD_CODE } else { ARD_CODE }.into()));
     words.push(("optim_source", RSLAD_CODE.into()));
-    words.push(("begin", if budget == "minutes" { "4" } else { "6" }.into()));
+    words.push(("begin", if budget == "minutes" { "4".into() } else { data.pick("18", "9") }));
     let about =
         format!("{title} in {budget} on one CPU: ResNet-18 of width {} on {}", &width[1..], data.title);
     Recipe { name: format!("{}/resnet18-{width}-{name}-{budget}", data.name), about, parts, words }
 }
 
 impl Data {
+    fn pick(self, ten: &str, hundred: &str) -> String {
+        if self.classes == 10 { ten } else { hundred }.to_string()
+    }
+
     /// What differs between the data sets.
     fn words(self) -> Vec<(&'static str, String)> {
-        let small = self.classes == 10;
-        let pick = |ten: &str, hundred: &str| if small { ten } else { hundred }.to_string();
+        let pick = |ten, hundred| self.pick(ten, hundred);
         vec![
             ("set", self.name.to_string()),
             ("classes", self.classes.to_string()),
             ("1/classes", pick("0.1", "0.01")),
             ("ard_batch", pick("128", "256")),
+            ("hours_limit", pick("3000", "6000")),
+            ("hours_epochs", pick("60", "30")),
+            ("hours_drops", pick("[43, 52, 57]", "[21, 26, 28]")),
             ("rslad_script", pick("resnet18_rslad_cifar10.py", "resnet18_rslad_cifar100.py")),
             ("rslad_mean", pick("torch.mean over batch and classes", "10*torch.mean over batch and classes")),
             ("adaad_scale", pick("0.1", "1.0")),
