@@ -7,7 +7,7 @@
 
 use crate::dataset::{Contents, Dataset, Split};
 use crate::error::{Error, Result};
-use crate::pixels::{Image, Pixels};
+use crate::pixels::Pixels;
 use candle_core::{DType, Device, Tensor};
 use candle_datasets::vision;
 use std::path::Path;
@@ -107,5 +107,5 @@ fn labels_u8(data: &Dataset) -> Result<Tensor> {
         })
     };
     let labels: Vec<u8> = data.labels().iter().map(label).collect::<Result<_>>()?;
-    Ok(Tensor::from_vec(labels, data.len(), &Device::Cpu).map_err(Error::from)?)
+    Tensor::from_vec(labels, data.len(), &Device::Cpu).map_err(Error::from)
 }

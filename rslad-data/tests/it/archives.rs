@@ -21,7 +21,7 @@ fn said(bytes: &[u8]) -> String {
 
 /// A `.tar.gz` whose names are written as they are: the builder of `tar` would refuse them.
 fn raw(entries: &[(&str, EntryType, &[u8])]) -> Vec<u8> {
-    let mut out = GzEncoder::new(vec![], Compression::fast());
+    let mut out = GzEncoder::new(vec![], Compression::best());
     for (name, kind, bytes) in entries {
         let mut header = tar::Header::new_ustar();
         header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
