@@ -7,6 +7,7 @@ use rslad_attacks::attacks;
 use rslad_attacks::suite::{Column, SUITES, Suite, Use};
 use rslad_models::Classifier;
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 use toml::{Table, Value};
 
@@ -30,7 +31,10 @@ pub(crate) fn resolve(suites: &[String], attacks: &[String]) -> Result<Resolved>
         columns.push(column);
     }
     check_names(&columns)?;
-    let asked = [suites, attacks].concat().join(" + ");
+    // A file by its own name: where it lies decides nothing, and a copied grid must find what it has done.
+    let named = |suite: &String| Path::new(suite).file_name().map(|name| name.to_string_lossy().into_owned());
+    let names: Vec<String> = suites.iter().filter_map(named).chain(attacks.iter().cloned()).collect();
+    let asked = names.join(" + ");
     let mut file = Table::from_iter([
         ("name".to_string(), Value::from(asked)),
         ("about".to_string(), Value::from("what one evaluation ran")),
@@ -119,6 +123,12 @@ mod tests {
         let again = resolved(&[file.to_str().unwrap()], &[]).unwrap();
         let columns = |text: &str| text.parse::<Table>().unwrap()["column"].clone();
         assert_eq!(columns(&again.text), columns(&whole.text));
+
+        let copy = dir.path().join("elsewhere/suite.toml");
+        std::fs::create_dir(dir.path().join("elsewhere")).unwrap();
+        std::fs::copy(&file, &copy).unwrap();
+        let elsewhere = resolved(&[copy.to_str().unwrap()], &[]).unwrap();
+        assert_eq!(elsewhere.text, again.text, "where a suite lies is no part of it");
     }
 
     #[test]
