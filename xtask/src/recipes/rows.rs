@@ -156,6 +156,7 @@ impl Row {
         parts.extend(self.teachers.iter().map(|part| part.replace("{set}", data.name)));
         parts.extend(self.method.iter().chain(&self.schedule).map(|part| (*part).to_string()));
         let mut words = data.words();
+        words.push(("by", by(self.method).into()));
         words.push(("code", self.code.into()));
         words.push(("optim_source", self.code.into()));
         let about = format!("{}: {title} on {}", self.about, data.title);
@@ -206,15 +207,26 @@ fn budgeted(
     parts.extend([format!("schedule/{budget}"), format!("select/{budget}")]);
     if (*name, budget) == ("teacher", "hours") {
         let all = ["data/paper", "student/w16", "method/sat", "inner/pgd5", "optim/usual"];
-        parts = all.into_iter().chain(["schedule/teacher-hours", "select/paper"]).map(str::to_string).collect();
+        parts =
+            all.into_iter().chain(["schedule/teacher-hours", "select/paper"]).map(str::to_string).collect();
     }
     let mut words = data.words();
+    words.push(("by", by(method).into()));
     words.push(("code", if *name == "iad" { IAD_CODE } else { ARD_CODE }.into()));
     words.push(("optim_source", RSLAD_CODE.into()));
     words.push(("begin", if budget == "minutes" { "4".into() } else { data.pick("18", "9") }));
     let about =
         format!("{title} in {budget} on one CPU: ResNet-18 of width {} on {}", &width[1..], data.title);
     Recipe { name: format!("{}/resnet18-{width}-{name}-{budget}", data.name), about, parts, words }
+}
+
+/// What chooses the best checkpoint. By robust accuracy, natural training would choose the network that has learned
+/// least.
+fn by(method: &[&str]) -> &'static str {
+    match method.contains(&"method/natural") {
+        true => "\"loss\" # ours: the cross-entropy; no script of RSLAD trains naturally",
+        false => "\"robust\" # the RSLAD scripts: the highest robust accuracy; \"loss\" asks no label",
+    }
 }
 
 impl Data {
