@@ -50,14 +50,7 @@ impl Network {
     /// # Errors
     /// When copying the weights fails.
     pub fn to_device(&self, device: &Device) -> Result<Self> {
-        let params = ParamStore::zeros(&self.graph, self.dtype(), device)?;
-        params.load_state_dict(&self.params.state_dict()?.into_iter().collect())?;
-        Ok(Self {
-            arch: self.arch.clone(),
-            graph: Arc::clone(&self.graph),
-            params,
-            precision: self.precision,
-        })
+        self.copied(self.dtype(), device)
     }
 
     /// This network on a device: as it is, where it is there already.
@@ -89,14 +82,13 @@ impl Network {
     /// # Errors
     /// When copying the weights fails.
     pub fn in_double_precision(&self) -> Result<Self> {
-        let params = ParamStore::zeros(&self.graph, DType::F64, self.device())?;
-        params.load_state_dict(&self.params.state_dict()?.into_iter().collect())?;
-        Ok(Self {
-            arch: self.arch.clone(),
-            graph: Arc::clone(&self.graph),
-            params,
-            precision: self.precision,
-        })
+        self.copied(DType::F64, self.device())
+    }
+
+    fn copied(&self, float: DType, device: &Device) -> Result<Self> {
+        let params = self.params.copied(&self.graph, float, device)?;
+        let (arch, graph) = (self.arch.clone(), Arc::clone(&self.graph));
+        Ok(Self { arch, graph, params, precision: self.precision })
     }
 
     /// A network of a graph that no registry holds, with initial weights from `seed`: for experiments.

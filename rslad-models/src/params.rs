@@ -45,6 +45,26 @@ impl ParamStore {
         &self.vars[i]
     }
 
+    /// All tensors in order, without a way back to them. They share their memory: training goes on in it.
+    pub(crate) fn present(&self) -> Vec<Tensor> {
+        self.vars.iter().map(Var::as_detached_tensor).collect()
+    }
+
+    /// All tensors in order, as autograd follows them.
+    pub(crate) fn tracked(&self) -> Vec<Tensor> {
+        self.vars.iter().map(|var| var.as_tensor().clone()).collect()
+    }
+
+    /// The same tensors of another type or in another place.
+    ///
+    /// # Errors
+    /// When a copy fails.
+    pub(crate) fn copied(&self, graph: &Graph, float: DType, device: &Device) -> Result<Self> {
+        let copy = Self::zeros(graph, float, device)?;
+        copy.load_state_dict(&self.state_dict()?.into_iter().collect())?;
+        Ok(copy)
+    }
+
     /// Copies of all tensors under their names: later training does not change them.
     ///
     /// # Errors

@@ -62,7 +62,7 @@ impl Frozen {
             _ => None,
         };
         let body = match compiled {
-            None => match device::eval(engine.executor, network, precision, &present(network))? {
+            None => match device::eval(engine.executor, network, precision, &network.params().present())? {
                 Some(eval) => {
                     return Ok(Self { graph, body: Body::OnDevice(network.device().clone(), eval) });
                 }
@@ -94,7 +94,7 @@ impl Frozen {
     /// When `network` has another graph than the one that was frozen.
     pub fn refresh(&mut self, network: &Network) -> Result<()> {
         assert!(*self.graph == *network.graph(), "a frozen view follows the network it was made from");
-        let params = present(network);
+        let params = network.params().present();
         match &mut self.body {
             Body::Reference(own) => {
                 *own = params.iter().map(Tensor::copy).collect::<candle_core::Result<_>>()?
@@ -107,12 +107,6 @@ impl Frozen {
         }
         Ok(())
     }
-}
-
-/// All tensors of a network as they are now.
-fn present(network: &Network) -> Vec<Tensor> {
-    let store = network.params();
-    (0..store.entries().len()).map(|i| store.var(i).as_detached_tensor()).collect()
 }
 
 impl Classifier for Frozen {

@@ -106,7 +106,7 @@ impl<'n> Training<'n> {
     pub fn forward(&mut self, x: &Tensor) -> Result<Pass> {
         let (logits, body, seen) = match self.body()? {
             Body::Reference => {
-                let params = self.tensors(|i| self.network.params().var(i).as_tensor().clone());
+                let params = self.network.params().tracked();
                 let mut seen = Vec::new();
                 let own = x.detach().to_device(self.network.device())?;
                 let statistics = Statistics::Batch(&mut seen);
@@ -119,7 +119,8 @@ impl<'n> Training<'n> {
                 (logits, PassBody::Compiled(batch), seen)
             }
             Body::OnDevice(train) => {
-                let (way, logits, seen) = train.forward(&self.present(), &self.carried(x)?)?;
+                let (way, logits, seen) =
+                    train.forward(&self.network.params().present(), &self.carried(x)?)?;
                 (beside(&logits, x)?, PassBody::OnDevice(way), seen)
             }
         };
@@ -233,7 +234,8 @@ impl<'n> Training<'n> {
             Body::Reference => {
                 let (own, mut seen) = (x.to_device(self.network.device())?, Vec::new());
                 let statistics = Statistics::Batch(&mut seen);
-                let logits = reference::run(self.network.graph(), &self.present(), &own, statistics)?;
+                let logits =
+                    reference::run(self.network.graph(), &self.network.params().present(), &own, statistics)?;
                 Ok((beside(&logits, x)?, seen))
             }
             Body::Compiled(compiled) => {
@@ -243,7 +245,7 @@ impl<'n> Training<'n> {
                 Ok((logits, seen))
             }
             Body::OnDevice(train) => {
-                let (logits, seen) = train.look(&self.present(), &self.carried(x)?)?;
+                let (logits, seen) = train.look(&self.network.params().present(), &self.carried(x)?)?;
                 Ok((beside(&logits, x)?, seen))
             }
         }
@@ -284,18 +286,10 @@ impl<'n> Training<'n> {
     }
 
     /// All tensors of the network as they are now, outside of any graph.
-    fn present(&self) -> Vec<Tensor> {
-        self.tensors(|i| self.network.params().var(i).as_detached_tensor())
-    }
-
     /// Images that fit, on the network's device.
     fn carried(&self, x: &Tensor) -> Result<Tensor> {
         reference::check_images(self.network.graph(), x)?;
         Ok(x.detach().to_device(self.network.device())?)
-    }
-
-    fn tensors(&self, get: impl Fn(usize) -> Tensor) -> Vec<Tensor> {
-        (0..self.network.params().entries().len()).map(get).collect()
     }
 
     /// Moves the running statistics toward what was seen, by each normalization's momentum or `weight`.
@@ -359,7 +353,7 @@ impl Classifier for AttackView<'_> {
                 Ok(Gradient { logits, loss, dx: Tensor::from_vec(dx, x.shape(), &Device::Cpu)? })
             }
             Body::OnDevice(train) => {
-                let (way, own, seen) = train.forward(&t.present(), &t.carried(x)?)?;
+                let (way, own, seen) = train.forward(&t.network.params().present(), &t.carried(x)?)?;
                 t.track(&seen, None)?;
                 let logits = beside(&own, x)?;
                 let (loss, dlogits) = objective.value_and_grad(&rows, &logits)?;
@@ -441,8 +435,7 @@ impl Compiled {
     /// The packed weights, packed again only if a parameter has changed.
     fn weights(&self, network: &Network) -> Result<Arc<Weights>> {
         let (graph, store, program) = (network.graph(), network.params(), &self.plans.program);
-        let params: Vec<Tensor> =
-            (0..store.entries().len()).map(|i| store.var(i).as_detached_tensor()).collect();
+        let params = store.present();
         let mut packed = lock(&self.packed);
         let fresh = || Packed { weights: Arc::new(Weights::new(graph, program, self.isa)), from: Vec::new() };
         let packed = packed.get_or_insert_with(fresh);
