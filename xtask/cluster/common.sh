@@ -1,5 +1,5 @@
 # What the cluster tests share: a place, a grid, the proof of its bytes, and an end to all that was started.
-# Sourced by the test of each engine, with RSLAD_BINARY set.
+# Sourced by the test of each engine, with RSLAD_BINARY and RSLAD_XTASK set.
 set -uo pipefail
 
 rslad=$RSLAD_BINARY
@@ -78,8 +78,8 @@ bytes() { # the hashes of a grid's results, without times
         -o -name 'per_example.safetensors' | sort | xargs sha256sum)
 }
 
-same_bytes() { # same_bytes DIR: as the local engine made them
-    diff <(bytes "$place/local") <(bytes "$1") >"$place/diff" || fail "other bytes than local: $(cat "$place/diff")"
+same_bytes() { # same_bytes DIR [LOCAL]: as the local engine made them
+    diff <(bytes "${2:-$place/local}") <(bytes "$1") >"$place/diff" || fail "other bytes than local: $(cat "$place/diff")"
 }
 
 locally() {

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Slurm: two nodes on this host over loopback, with daemons, keys and state of their own. A grid is
 # submitted, one task told that its limit is near, another task's node killed; all ends with the same bytes
-# as the local engine, and the report comes last.
+# as the local engine, and the report comes last. Then a table, which ends as on the local engine too.
 . "$(dirname "$0")/common.sh"
 write_grid 120
 locally
@@ -108,3 +108,17 @@ until_so 90 "the report" eval 'case "$(field "$last" JobState)" in COMPLETED | F
 "$rslad" grid status "$place/grid.toml" --out "$place/out2" >"$place/status.log" 2>&1
 grep -q '0 of 6 cells finished' "$place/status.log" || fail "status: $(cat "$place/status.log")"
 ok "scancel: the cell saved its state and stays canceled, those that need it end and say so"
+
+# A row of a table of the paper's kind, by the command for tables.
+table() { # table DIR ENGINE...
+    "$RSLAD_XTASK" reproduce digits --scale smoke --only natural --out "$@" >"$1.out" 2>"$1.log" ||
+        fail "reproduce: $(tail -3 "$1.log")"
+}
+table "$place/table-here" --engine local
+table "$place/table" --engine slurm --cluster "$place/cluster.toml"
+last=$(tail -1 "$place/table.out")
+last=${last##* }
+until_so 120 "the table's report" eval '[ "$(field "$last" JobState)" = COMPLETED ]'
+same_bytes "$place/table" "$place/table-here"
+[ -s "$place/table/digits-smoke/cells/report/report.html" ] || fail "the table has no report"
+ok "reproduce --engine slurm: same bytes as --engine local, and the report"

@@ -93,7 +93,9 @@ fn run(root: &Path, binary: &Path, engine: &Engine, limit: Duration) -> anyhow::
     let seconds = limit.as_secs().max(1).to_string();
     let mut command = Command::new("timeout"); // TERM is trapped by the script, which then cleans up
     command.args(["--foreground", "--kill-after=90", &seconds, "bash"]).arg(script);
-    let status = command.env("RSLAD_BINARY", binary).status().context("cannot start timeout and bash")?;
+    let own = std::env::current_exe().context("this program has no path")?;
+    command.env("RSLAD_BINARY", binary).env("RSLAD_XTASK", own);
+    let status = command.status().context("cannot start timeout and bash")?;
     if status.code() == Some(124) {
         println!("FAILED: not done after {seconds} s, of {} for all engines", LIMIT.as_secs());
     }
