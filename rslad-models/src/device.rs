@@ -81,6 +81,8 @@ pub enum Precision {
     F32,
     /// f32 rounded to 10 bits of mantissa, on GPUs from compute capability 8.0; elsewhere f32.
     Tf32,
+    /// bfloat16: f32 rounded to 7 bits of mantissa, on both sides of each convolution, as PyTorch's autocast.
+    Bf16,
 }
 
 /// What a build knows of CUDA.

@@ -84,7 +84,7 @@ pub struct Recipe {
 pub struct DeviceConfig {
     /// `cpu`, `cuda` or `cuda:N`; `--device` wins, and leaves the recipe as it is: a run may move.
     pub on: DeviceSpec,
-    /// What the student is trained and attacked in: `f32` or `tf32`. It is evaluated in f32.
+    /// What the student is trained and attacked in: `f32`, `tf32` or `bf16`. It is evaluated in f32.
     pub student: Precision,
     /// What the teachers answer in.
     pub teacher: Precision,

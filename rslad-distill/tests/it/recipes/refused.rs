@@ -61,8 +61,8 @@ const EDITS: &[(&str, &str, &str)] = &[
     ),
     (
         "[optim]",
-        "[device]\non = \"cuda\"\nstudent = \"bf16\"\nteacher = \"f32\"\n[optim]",
-        "`device.student` is \"bf16\", expected `f32` or `tf32`",
+        "[device]\non = \"cuda\"\nstudent = \"fp8\"\nteacher = \"f32\"\n[optim]",
+        "`device.student` is \"fp8\", expected one of `f32`, `tf32`, `bf16`",
     ),
     (
         "[optim]",

@@ -1,5 +1,6 @@
 //! The seam between what is computed and the GPU that computes it.
 
+use crate::device::Precision;
 use crate::error::Result;
 use candle_core::Tensor;
 
@@ -7,6 +8,9 @@ use candle_core::Tensor;
 pub(crate) trait Launch: Clone + Send + Sync + 'static {
     /// A run of numbers of one kind.
     type Memory: Send + Sync;
+
+    /// What convolutions multiply: of bf16 if it says so, else of f32.
+    fn precision(&self) -> Precision;
 
     /// Room for so many numbers, of any value.
     ///
@@ -26,7 +30,7 @@ pub(crate) trait Launch: Clone + Send + Sync + 'static {
         arguments: &mut [Argument<'_, Self::Memory>],
     ) -> Result<()>;
 
-    /// A convolution, or a way back through one: `from` and `into` as [`Way`] says.
+    /// A convolution, or a way back through one: `from` and `into` as [`Way`] says, all of one kind of number.
     ///
     /// # Errors
     /// When it is refused.
@@ -54,6 +58,7 @@ pub(crate) trait Launch: Clone + Send + Sync + 'static {
 /// The kind of a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Number {
+    Bf16,
     F32,
     F64,
 }
@@ -112,6 +117,8 @@ kernels! {
     DepthwiseBack "depthwise_back",
     DepthwiseSums "depthwise_sums",
     SignStep "sign_step",
+    Narrow "narrow",
+    Widen "widen",
 }
 
 /// Rows that one thread sums: `SLAB` of the source.
@@ -146,8 +153,18 @@ pub(crate) struct Convolution {
 
 impl Convolution {
     /// How many numbers x, w and y have.
-    pub(crate) fn lens(&self) -> [usize; 3] {
+    fn lens(&self) -> [usize; 3] {
         let Self { images, inputs, outputs, from: [h, w], to: [oh, ow], kernel, .. } = *self;
         [images * h * w * inputs, outputs * kernel * kernel * inputs, images * oh * ow * outputs]
+    }
+
+    /// How many numbers are read on both sides of a way, and written.
+    pub(crate) fn lens_of(&self, way: Way) -> [usize; 3] {
+        let [x, w, y] = self.lens();
+        match way {
+            Way::Forward => [x, w, y],
+            Way::ToImages => [y, w, x],
+            Way::ToWeights => [x, y, w],
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! What a step needs, as launches: which kernel, how many threads, which arguments.
 
-use super::launch::{Argument, Kernel, Launch, Number, SLAB, Way};
+use super::launch::{Argument, Convolution, Kernel, Launch, Number, SLAB, Way};
 use super::shape::{Dims, End, Geometry, Norm, NormBack, count, given, small};
+use crate::device::Precision;
 use crate::error::Result;
 use crate::kernels::pointwise::Curve;
 use candle_core::Tensor;
@@ -234,8 +235,7 @@ impl<L: Launch> Ops<L> {
     ) -> Result<L::Memory> {
         let (convolution, inside) = geometry.convolution();
         let padded = inside.map(|big| self.padded(geometry, big, x)).transpose()?;
-        let mut y = self.0.room(geometry.to.len(), Number::F32)?;
-        self.0.convolve(Way::Forward, &convolution, [padded.as_ref().unwrap_or(x), w], &mut y)?;
+        let y = self.convolve(Way::Forward, &convolution, [padded.as_ref().unwrap_or(x), w])?;
         self.ended(geometry.to, y, bias, end)
     }
 
@@ -247,8 +247,7 @@ impl<L: Launch> Ops<L> {
         end: End<'_, L::Memory>,
     ) -> Result<L::Memory> {
         let (convolution, inside) = geometry.convolution();
-        let mut dx = self.0.room(inside.unwrap_or(geometry.from).len(), Number::F32)?;
-        self.0.convolve(Way::ToImages, &convolution, [g, w], &mut dx)?;
+        let dx = self.convolve(Way::ToImages, &convolution, [g, w])?;
         let dx = match inside {
             Some(big) => self.moved(Kernel::Crop, geometry, big, geometry.from.len(), &dx)?,
             None => dx,
@@ -260,9 +259,23 @@ impl<L: Launch> Ops<L> {
     pub(super) fn conv_weights(&self, geometry: &Geometry, [x, g]: [&L::Memory; 2]) -> Result<L::Memory> {
         let (convolution, inside) = geometry.convolution();
         let padded = inside.map(|big| self.padded(geometry, big, x)).transpose()?;
-        let mut dw = self.0.room(geometry.weights(), Number::F32)?;
-        self.0.convolve(Way::ToWeights, &convolution, [padded.as_ref().unwrap_or(x), g], &mut dw)?;
-        Ok(dw)
+        self.convolve(Way::ToWeights, &convolution, [padded.as_ref().unwrap_or(x), g])
+    }
+
+    /// In bf16, where that is asked for, both sides are rounded to it on the way in and the result is one that it
+    /// can hold, as in PyTorch's autocast.
+    fn convolve(&self, way: Way, convolution: &Convolution, from: [&L::Memory; 2]) -> Result<L::Memory> {
+        let [a, b, into] = convolution.lens_of(way);
+        if self.0.precision() != Precision::Bf16 {
+            let mut y = self.0.room(into, Number::F32)?;
+            self.0.convolve(way, convolution, from, &mut y)?;
+            return Ok(y);
+        }
+        let narrow = |x, len| self.write_as(Number::Bf16, Kernel::Narrow, len, [In(x)]);
+        let (a, b) = (narrow(from[0], a)?, narrow(from[1], b)?);
+        let mut y = self.0.room(into, Number::Bf16)?;
+        self.0.convolve(way, convolution, [&a, &b], &mut y)?;
+        self.write(Kernel::Widen, into, [In(&y)])
     }
 
     pub(super) fn depthwise(
@@ -355,7 +368,20 @@ impl<L: Launch> Ops<L> {
     where
         L::Memory: 'a,
     {
-        let mut y = self.0.room(total, Number::F32)?;
+        self.write_as(Number::F32, kernel, total, arguments)
+    }
+
+    fn write_as<'a>(
+        &self,
+        number: Number,
+        kernel: Kernel,
+        total: usize,
+        arguments: impl IntoIterator<Item = Argument<'a, L::Memory>>,
+    ) -> Result<L::Memory>
+    where
+        L::Memory: 'a,
+    {
+        let mut y = self.0.room(total, number)?;
         let mut arguments: Vec<Argument<'_, L::Memory>> = arguments.into_iter().collect();
         arguments.push(Out(&mut y));
         small(total)?;

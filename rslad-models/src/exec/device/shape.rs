@@ -116,10 +116,6 @@ impl Geometry {
         (convolution, inside)
     }
 
-    pub(super) fn weights(&self) -> usize {
-        self.to.channels * self.window.kernel * self.window.kernel * self.from.channels
-    }
-
     /// As the depthwise kernels take it: c, h, w, oh, ow, k, stride, top, left.
     pub(super) fn depthwise<'a, M>(&self) -> Result<Vec<Argument<'a, M>>> {
         let Window { kernel, stride, pad } = self.window;

@@ -8,10 +8,12 @@ use super::launch::{Kernel, SLAB};
 use super::twin::{Given, Launched, Memory, SIGNATURES, SOURCE, Twin};
 use super::{frozen, stepped, training};
 use crate::classifier::{ClosureObjective, Objective};
+use crate::device::Precision;
 use crate::graph::{Graph, GraphBuilder, NodeId, Op, Pad};
 use crate::network::Network;
 use crate::randomness::{Key, Purpose};
 use candle_core::{Device, Tensor};
+use half::bf16;
 use std::fmt::Write;
 use std::path::Path;
 use std::process::Command;
@@ -46,20 +48,30 @@ fn drawn(shape: &[usize], what: &'static str) -> Tensor {
     Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
 }
 
+/// How far two tensors are apart, by their norms.
+fn away(a: &Tensor, b: &Tensor) -> f32 {
+    let norm = |t: Tensor| t.sqr().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap().sqrt();
+    norm((a - b).unwrap()) / norm(b.clone())
+}
+
 /// Everything that a frozen network, a training step and an attack in train mode launch, and a projected step.
 fn launches() -> Vec<Launched> {
     let record = Arc::new(Mutex::new(Vec::new()));
-    let twin = || Twin { record: Some(Arc::clone(&record)) };
+    let twin_in = |precision| Twin { record: Some(Arc::clone(&record)), precision };
+    let twin = || twin_in(Precision::F32);
     let network = Network::of_graph(graph(), 1).unwrap();
-    let store = network.params();
-    let params: Vec<Tensor> = (0..store.entries().len()).map(|i| store.var(i).as_detached_tensor()).collect();
+    let params = network.params().present();
     let (x, dlogits) = (drawn(&[9, 3, 10, 9], "images"), drawn(&[9, 4], "dlogits")); // 810 rows: two levels of sums
     const { assert!(9 * 10 * 9 > SLAB) };
 
     let frozen = frozen::Frozen::lowered(twin(), network.graph_handle(), &params).unwrap().unwrap();
     let objective = ClosureObjective(|_: &[u32], z: &Tensor| Ok(z.sqr()?.sum(1)?));
     let objectives: [&dyn Objective; 1] = [&objective];
-    frozen.gradients(&x, &objectives, &|t| Ok(t.clone())).unwrap();
+    let exact = frozen.gradients(&x, &objectives, &|t| Ok(t.clone())).unwrap().swap_remove(0);
+    let narrow = frozen::Frozen::lowered(twin_in(Precision::Bf16), network.graph_handle(), &params).unwrap();
+    let near = narrow.unwrap().gradients(&x, &objectives, &|t| Ok(t.clone())).unwrap().swap_remove(0);
+    let (away, away_dx) = (away(&near.logits, &exact.logits), away(&near.dx, &exact.dx));
+    assert!((1e-4..3e-2).contains(&away) && (1e-4..1e-1).contains(&away_dx), "bf16: {away:e} {away_dx:e}");
 
     let training = training::new(twin(), network.graph_handle()).unwrap();
     let (way, ..) = training.forward(&params, &x).unwrap();
@@ -83,10 +95,13 @@ const SHIM: &str = r"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #define __global__
 #define __device__
 struct Place { unsigned x; };
 static Place blockIdx, blockDim, threadIdx;
+static unsigned __float_as_uint(float x) { unsigned bits; memcpy(&bits, &x, 4); return bits; }
+static float __uint_as_float(unsigned bits) { float x; memcpy(&x, &bits, 4); return x; }
 ";
 
 const MAIN: &str = r"
@@ -104,9 +119,9 @@ int main() {
             if (tag == 2) get(&a[i].f, 4);
             if (tag == 3) get(&a[i].d, 8);
             if (tag < 4) continue;
-            a[i].size = tag % 2 ? 8 : 4;
+            a[i].size = 2u << (tag - 4) % 3; // bf16, f32, f64
             a[i].len = number();
-            a[i].out = tag >= 6;
+            a[i].out = tag >= 7;
             a[i].p = calloc(a[i].len + 1, a[i].size);
             if (!a[i].out) get(a[i].p, a[i].len * a[i].size);
         }
@@ -144,11 +159,14 @@ fn dispatcher() -> String {
 fn written_down(launches: &[Launched]) -> Vec<u8> {
     let mut bytes = (launches.len() as u32).to_le_bytes().to_vec();
     let memory = |memory: &Memory| match memory {
-        Memory::F32(values) => {
+        Memory::Bf16(values) => {
             (0, values.len() as u32, values.iter().flat_map(|v| v.to_le_bytes()).collect())
         }
+        Memory::F32(values) => {
+            (1, values.len() as u32, values.iter().flat_map(|v| v.to_le_bytes()).collect())
+        }
         Memory::F64(values) => {
-            (1, values.len() as u32, values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>())
+            (2, values.len() as u32, values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>())
         }
     };
     for Launched { kernel, total, arguments } in launches {
@@ -168,7 +186,7 @@ fn written_down(launches: &[Launched]) -> Vec<u8> {
                 }
                 Given::Out(values) => {
                     let (wide, len, _) = memory(values);
-                    (6 + wide, len.to_le_bytes().to_vec())
+                    (7 + wide, len.to_le_bytes().to_vec())
                 }
             };
             bytes.extend(tag.to_le_bytes());
@@ -215,12 +233,14 @@ mod tests {
             for (i, argument) in arguments.iter().enumerate() {
                 let Given::Out(twin) = argument else { continue };
                 let (size, twin): (usize, Vec<f64>) = match twin {
+                    Memory::Bf16(values) => (2, values.iter().map(|&v| v.into()).collect()),
                     Memory::F32(values) => (4, values.iter().map(|&v| v.into()).collect()),
                     Memory::F64(values) => (8, values.clone()),
                 };
                 let (own, after) = rest.split_at(size * twin.len());
                 rest = after;
                 let value = |bytes: &[u8]| match size {
+                    2 => bf16::from_le_bytes(bytes.try_into().unwrap()).into(),
                     4 => f64::from(f32::from_le_bytes(bytes.try_into().unwrap())),
                     _ => f64::from_le_bytes(bytes.try_into().unwrap()),
                 };

@@ -7,8 +7,10 @@ mod sums;
 mod windows;
 
 use super::launch::{Argument, Convolution, Kernel, Launch, Number, SLAB, Way};
+use crate::device::Precision;
 use crate::error::Result;
 use candle_core::{Device, Tensor};
+use half::bf16;
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex};
 
@@ -19,6 +21,7 @@ pub(super) const SOURCE: &str = include_str!("../../kernels/cuda/kernels.cu");
 pub(super) struct Twin {
     /// What was launched, where somebody wants to know.
     pub(super) record: Option<Arc<Mutex<Vec<Launched>>>>,
+    pub(super) precision: Precision,
 }
 
 /// A launch: what it was given, and what it wrote.
@@ -41,6 +44,7 @@ pub(super) enum Given {
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Memory {
+    Bf16(Vec<bf16>),
     F32(Vec<f32>),
     F64(Vec<f64>),
 }
@@ -49,28 +53,36 @@ impl Memory {
     fn floats(&self) -> &[f32] {
         match self {
             Self::F32(values) => values,
-            Self::F64(_) => panic!("f64 where f32 is read"),
+            other => panic!("{other:?} where f32 is read"),
         }
     }
 
     fn doubles(&self) -> &[f64] {
         match self {
             Self::F64(values) => values,
-            Self::F32(_) => panic!("f32 where f64 is read"),
+            other => panic!("{other:?} where f64 is read"),
         }
     }
 
     fn floats_mut(&mut self) -> &mut [f32] {
         match self {
             Self::F32(values) => values,
-            Self::F64(_) => panic!("f64 where f32 is written"),
+            other => panic!("{other:?} where f32 is written"),
         }
     }
 
     fn doubles_mut(&mut self) -> &mut [f64] {
         match self {
             Self::F64(values) => values,
-            Self::F32(_) => panic!("f32 where f64 is written"),
+            other => panic!("{other:?} where f64 is written"),
+        }
+    }
+
+    /// The numbers of a convolution, of either kind.
+    fn numbers(&self) -> Vec<f64> {
+        match self {
+            Self::Bf16(values) => values.iter().map(|&v| v.into()).collect(),
+            other => other.floats().iter().map(|&v| v.into()).collect(),
         }
     }
 }
@@ -93,6 +105,8 @@ pub(super) static SIGNATURES: LazyLock<HashMap<String, Vec<String>>> = LazyLock:
 fn check(kernel: Kernel, arguments: &[Argument<'_, Memory>]) {
     let types = &SIGNATURES[kernel.name()];
     let fits = |(parameter, argument): (&String, &Argument<'_, Memory>)| match argument {
+        Argument::In(Memory::Bf16(_)) => parameter == "const ushort*",
+        Argument::Out(Memory::Bf16(_)) => parameter == "ushort*",
         Argument::In(Memory::F32(_)) => parameter == "const float*",
         Argument::In(Memory::F64(_)) => parameter == "const double*",
         Argument::Out(Memory::F32(_)) => parameter == "float*",
@@ -112,9 +126,14 @@ fn check(kernel: Kernel, arguments: &[Argument<'_, Memory>]) {
 impl Launch for Twin {
     type Memory = Memory;
 
+    fn precision(&self) -> Precision {
+        self.precision
+    }
+
     /// Of NaN: what is read before it is written shows.
     fn room(&self, len: usize, number: Number) -> Result<Memory> {
         Ok(match number {
+            Number::Bf16 => Memory::Bf16(vec![bf16::NAN; len]),
             Number::F32 => Memory::F32(vec![f32::NAN; len]),
             Number::F64 => Memory::F64(vec![f64::NAN; len]),
         })
@@ -139,24 +158,22 @@ impl Launch for Twin {
     }
 
     fn convolve(&self, way: Way, g: &Convolution, [a, b]: [&Memory; 2], into: &mut Memory) -> Result<()> {
-        let (a, b, out) = (a.floats(), b.floats(), into.floats_mut());
-        let mut sums = vec![0.0_f64; out.len()];
+        let (a, b) = (a.numbers(), b.numbers());
         let [h, w] = g.from;
         let [oh, ow] = g.to;
         assert_eq!((oh, ow), (g.side(h), g.side(w)), "{g:?}");
-        let [x_len, w_len, y_len] = g.lens();
-        let lens = match way {
-            Way::Forward => [x_len, w_len, y_len],
-            Way::ToImages => [y_len, w_len, x_len],
-            Way::ToWeights => [x_len, y_len, w_len],
-        };
-        assert_eq!([a.len(), b.len(), out.len()], lens, "{way:?} {g:?}");
+        let [a_len, b_len, len] = g.lens_of(way);
+        assert_eq!([a.len(), b.len()], [a_len, b_len], "{way:?} {g:?}");
+        let mut sums = vec![0.0; len];
         for_taps(g, |x, w, y| match way {
-            Way::Forward => sums[y] += f64::from(a[x]) * f64::from(b[w]),
-            Way::ToImages => sums[x] += f64::from(a[y]) * f64::from(b[w]),
-            Way::ToWeights => sums[w] += f64::from(a[x]) * f64::from(b[y]),
+            Way::Forward => sums[y] += a[x] * b[w],
+            Way::ToImages => sums[x] += a[y] * b[w],
+            Way::ToWeights => sums[w] += a[x] * b[y],
         });
-        out.iter_mut().zip(sums).for_each(|(out, sum)| *out = sum as f32);
+        match into {
+            Memory::Bf16(out) => *out = sums.into_iter().map(|sum| bf16::from_f32(sum as f32)).collect(),
+            out => out.floats_mut().iter_mut().zip(sums).for_each(|(out, sum)| *out = sum as f32),
+        }
         Ok(())
     }
 
@@ -290,6 +307,10 @@ fn run(kernel: Kernel, total: usize, arguments: &mut [Argument<'_, Memory>]) {
             let (c, taps, x) = (at(c), at(taps), x.doubles());
             each(y, total, |i| x[i % taps * c + i / taps] as f32);
         }
+        (Kernel::Narrow, [In(x), Out(Memory::Bf16(y))]) => {
+            y.iter_mut().zip(x.floats()).for_each(|(y, &x)| *y = bf16::from_f32(x));
+        }
+        (Kernel::Widen, [In(Memory::Bf16(x)), Out(y)]) => each(y, total, |i| x[i].to_f32()),
         (Kernel::Fold, [Count(per), In(w), In(scale), Out(y)]) => {
             let (per, w, scale) = (at(per), w.floats(), scale.floats());
             each(y, total, |i| w[i] * scale[i / per]);

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::exec::device::{Convolution, Way};
 use candle_core::cuda_backend::cudarc::cudnn::result::{self, CudnnError};
 use candle_core::cuda_backend::cudarc::cudnn::sys::{
-    self, cudnnDeterminism_t, cudnnMathType_t, cudnnStatus_t,
+    self, cudnnDataType_t, cudnnDeterminism_t, cudnnMathType_t, cudnnStatus_t,
 };
 use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaStream, DevicePtr, DevicePtrMut};
 use candle_core::cuda_backend::{CudaDevice, DeviceId};
@@ -69,83 +69,87 @@ impl Drop for Descriptors {
     }
 }
 
-/// Runs a convolution, or a way back through one: `from` and `into` as [`Way`] says.
-pub(super) fn convolve(
-    device: &CudaDevice,
-    stream: &Arc<CudaStream>,
-    precision: Precision,
-    way: Way,
-    convolution: &Convolution,
-    from: [&CudaSlice<f32>; 2],
-    into: &mut CudaSlice<f32>,
-) -> Result<()> {
-    stream.context().bind_to_thread().or_refused("this thread")?;
-    check(way, convolution, [from[0].len(), from[1].len(), into.len()])?;
-    let handle = HANDLES.with(|handles| handle(&mut handles.borrow_mut(), device, stream))?;
-    let plan = handle.plan(way, convolution, precision)?;
-    // SAFETY: room of bytes, which cuDNN writes before it reads.
-    let workspace = unsafe { stream.alloc::<u8>(plan.workspace.max(1)) };
-    let mut workspace = workspace.or_refused("room for a convolution; use a smaller batch")?;
-    let (one, zero) = (1.0_f32, 0.0_f32);
-    let [one, zero] = [&raw const one, &raw const zero].map(|number| number.cast::<c_void>());
-    let (a, _a) = from[0].device_ptr(stream);
-    let (b, _b) = from[1].device_ptr(stream);
-    let (out, _out) = into.device_ptr_mut(stream);
-    let (room, _room) = workspace.device_ptr_mut(stream);
-    let [a, b] = [a, b].map(|place| place as *const c_void);
-    let [out, room] = [out, room].map(|place| place as *mut c_void);
-    let Descriptors { x, y, w, convolution } = plan.descriptors;
-    let (h, size) = (handle.handle, plan.workspace);
-    // SAFETY: `check` compared the lengths with the descriptors', which live in the plan; all memory is in order on
-    // the handle's stream.
-    unsafe {
-        match plan.algorithm {
-            Algorithm::Forward(by) => {
-                result::convolution_forward(h, one, x, a, w, b, convolution, by, room, size, zero, y, out)
+/// Where convolutions run.
+pub(super) struct Place<'a> {
+    pub(super) device: &'a CudaDevice,
+    pub(super) stream: &'a Arc<CudaStream>,
+}
+
+impl Place<'_> {
+    /// Runs a convolution, or a way back through one: `from` and `into` as [`Way`] says, of the numbers that the
+    /// precision says.
+    pub(super) fn convolve<T>(
+        &self,
+        precision: Precision,
+        way: Way,
+        convolution: &Convolution,
+        from: [&CudaSlice<T>; 2],
+        into: &mut CudaSlice<T>,
+    ) -> Result<()> {
+        let Self { device, stream } = *self;
+        stream.context().bind_to_thread().or_refused("this thread")?;
+        check(way, convolution, [from[0].len(), from[1].len(), into.len()])?;
+        let handle = HANDLES.with(|handles| handle(&mut handles.borrow_mut(), device, stream))?;
+        let plan = handle.plan(way, convolution, precision)?;
+        // SAFETY: room of bytes, which cuDNN writes before it reads.
+        let workspace = unsafe { stream.alloc::<u8>(plan.workspace.max(1)) };
+        let mut workspace = workspace.or_refused("room for a convolution; use a smaller batch")?;
+        let (one, zero) = (1.0_f32, 0.0_f32);
+        let [one, zero] = [&raw const one, &raw const zero].map(|number| number.cast::<c_void>());
+        let (a, _a) = from[0].device_ptr(stream);
+        let (b, _b) = from[1].device_ptr(stream);
+        let (out, _out) = into.device_ptr_mut(stream);
+        let (room, _room) = workspace.device_ptr_mut(stream);
+        let [a, b] = [a, b].map(|place| place as *const c_void);
+        let [out, room] = [out, room].map(|place| place as *mut c_void);
+        let Descriptors { x, y, w, convolution } = plan.descriptors;
+        let (h, size) = (handle.handle, plan.workspace);
+        // SAFETY: `check` compared the lengths with the descriptors', which live in the plan; all memory is in order on
+        // the handle's stream.
+        unsafe {
+            match plan.algorithm {
+                Algorithm::Forward(by) => {
+                    result::convolution_forward(h, one, x, a, w, b, convolution, by, room, size, zero, y, out)
+                }
+                Algorithm::ToImages(by) => result::convolution_backward_data(
+                    h,
+                    one,
+                    w,
+                    b,
+                    y,
+                    a,
+                    convolution,
+                    by,
+                    room,
+                    size,
+                    zero,
+                    x,
+                    out,
+                ),
+                Algorithm::ToWeights(by) => result::convolution_backward_filter(
+                    h,
+                    one,
+                    x,
+                    a,
+                    y,
+                    b,
+                    convolution,
+                    by,
+                    room,
+                    size,
+                    zero,
+                    w,
+                    out,
+                ),
             }
-            Algorithm::ToImages(by) => result::convolution_backward_data(
-                h,
-                one,
-                w,
-                b,
-                y,
-                a,
-                convolution,
-                by,
-                room,
-                size,
-                zero,
-                x,
-                out,
-            ),
-            Algorithm::ToWeights(by) => result::convolution_backward_filter(
-                h,
-                one,
-                x,
-                a,
-                y,
-                b,
-                convolution,
-                by,
-                room,
-                size,
-                zero,
-                w,
-                out,
-            ),
         }
+        .or_refused("a convolution")
     }
-    .or_refused("a convolution")
 }
 
 /// Whether the numbers of x, w and y are as many as the convolution says.
 fn check(way: Way, convolution: &Convolution, lens: [usize; 3]) -> Result<()> {
-    let [x, w, y] = convolution.lens();
-    let expected = match way {
-        Way::Forward => [x, w, y],
-        Way::ToImages => [y, w, x],
-        Way::ToWeights => [x, y, w],
-    };
+    let expected = convolution.lens_of(way);
     match lens == expected {
         true => Ok(()),
         false => Err(Error::Other(format!("a convolution got {lens:?} numbers, expected {expected:?}"))),
@@ -191,11 +195,14 @@ impl Handle {
         convolution: &Convolution,
         precision: Precision,
     ) -> std::result::Result<Option<Rc<Plan>>, CudnnError> {
-        let math = match precision {
-            Precision::F32 => cudnnMathType_t::CUDNN_FMA_MATH,
-            Precision::Tf32 => cudnnMathType_t::CUDNN_TENSOR_OP_MATH, // of f32: its inputs rounded to TF32
+        use cudnnDataType_t::{CUDNN_DATA_BFLOAT16, CUDNN_DATA_FLOAT};
+        use cudnnMathType_t::{CUDNN_FMA_MATH, CUDNN_TENSOR_OP_MATH};
+        let (numbers, math) = match precision {
+            Precision::F32 => (CUDNN_DATA_FLOAT, CUDNN_FMA_MATH),
+            Precision::Tf32 => (CUDNN_DATA_FLOAT, CUDNN_TENSOR_OP_MATH), // inputs rounded to TF32
+            Precision::Bf16 => (CUDNN_DATA_BFLOAT16, CUDNN_TENSOR_OP_MATH), // sums in f32
         };
-        let descriptors = Descriptors::new(convolution, math)?;
+        let descriptors = Descriptors::new(convolution, numbers, math)?;
         let found = self.algorithm(way, &descriptors)?;
         let Some((algorithm, workspace)) = found else { return Ok(None) };
         Ok(Some(Rc::new(Plan { descriptors, algorithm, workspace })))
@@ -270,9 +277,12 @@ fn works(status: cudnnStatus_t, determinism: cudnnDeterminism_t) -> bool {
 }
 
 impl Descriptors {
-    fn new(convolution: &Convolution, math: cudnnMathType_t) -> std::result::Result<Self, CudnnError> {
+    fn new(
+        convolution: &Convolution,
+        numbers: cudnnDataType_t,
+        math: cudnnMathType_t,
+    ) -> std::result::Result<Self, CudnnError> {
         use sys::cudnnConvolutionMode_t::CUDNN_CROSS_CORRELATION;
-        use sys::cudnnDataType_t::CUDNN_DATA_FLOAT;
         use sys::cudnnTensorFormat_t::CUDNN_TENSOR_NHWC;
         let Convolution { images, inputs, outputs, from: [h, w], to: [oh, ow], kernel, stride, pad } =
             *convolution;
@@ -286,32 +296,14 @@ impl Descriptors {
         let (pad, stride) = (pad as c_int, stride as c_int);
         // SAFETY: the descriptors were just made.
         unsafe {
-            result::set_tensor4d_descriptor(
-                all.x,
-                CUDNN_TENSOR_NHWC,
-                CUDNN_DATA_FLOAT,
-                dims([images, inputs, h, w]),
-            )?;
-            result::set_tensor4d_descriptor(
-                all.y,
-                CUDNN_TENSOR_NHWC,
-                CUDNN_DATA_FLOAT,
-                dims([images, outputs, oh, ow]),
-            )?;
+            let (x, y) = (dims([images, inputs, h, w]), dims([images, outputs, oh, ow]));
+            result::set_tensor4d_descriptor(all.x, CUDNN_TENSOR_NHWC, numbers, x)?;
+            result::set_tensor4d_descriptor(all.y, CUDNN_TENSOR_NHWC, numbers, y)?;
             let filter = dims([outputs, inputs, kernel, kernel]);
-            result::set_filter4d_descriptor(all.w, CUDNN_DATA_FLOAT, CUDNN_TENSOR_NHWC, filter)?;
-            let (mode, data) = (CUDNN_CROSS_CORRELATION, CUDNN_DATA_FLOAT);
-            result::set_convolution2d_descriptor(
-                all.convolution,
-                pad,
-                pad,
-                stride,
-                stride,
-                1,
-                1,
-                mode,
-                data,
-            )?;
+            result::set_filter4d_descriptor(all.w, numbers, CUDNN_TENSOR_NHWC, filter)?;
+            let (mode, sums) = (CUDNN_CROSS_CORRELATION, cudnnDataType_t::CUDNN_DATA_FLOAT);
+            let descriptor = all.convolution;
+            result::set_convolution2d_descriptor(descriptor, pad, pad, stride, stride, 1, 1, mode, sums)?;
             result::set_convolution_math_type(all.convolution, math)?;
         }
         Ok(all)

@@ -10,6 +10,7 @@
 #define THREAD (blockIdx.x * blockDim.x + threadIdx.x)
 
 typedef unsigned int uint;
+typedef unsigned short ushort;
 
 // What ends a pointwise step: a sum, then a rectifier (1) or the gate of its derivative (2).
 static __device__ float finish(float v, uint i, const float* add, const float* gate, uint rectify) {
@@ -303,4 +304,19 @@ extern "C" __global__ void sign_step(uint total, float step, const float* x, con
     if (to < 0.0f) to = 0.0f;
     if (to > 1.0f) to = 1.0f;
     y[i] = to;
+}
+
+// To bfloat16, the upper half of a float: the nearest, ties to even; NaN stays NaN.
+extern "C" __global__ void narrow(uint total, const float* x, ushort* y) {
+    uint i = THREAD;
+    if (i >= total) return;
+    uint bits = __float_as_uint(x[i]);
+    bool nan = (bits & 0x7fffffffu) > 0x7f800000u;
+    y[i] = (ushort)(nan ? (bits >> 16) | 0x40u : (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
+}
+
+extern "C" __global__ void widen(uint total, const ushort* x, float* y) {
+    uint i = THREAD;
+    if (i >= total) return;
+    y[i] = __uint_as_float((uint)x[i] << 16);
 }

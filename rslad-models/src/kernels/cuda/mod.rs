@@ -17,6 +17,7 @@ use candle_core::cuda_backend::cudarc::nvrtc::{CompileOptions, compile_ptx_with_
 use candle_core::cuda_backend::{CudaDevice, DeviceId};
 use candle_core::op::BackpropOp;
 use candle_core::{CudaStorage, Storage, Tensor};
+use half::bf16;
 use std::collections::HashMap;
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -39,6 +40,7 @@ type Functions = HashMap<Kernel, CudaFunction>;
 
 /// Numbers on the GPU.
 pub(crate) enum Memory {
+    Bf16(CudaSlice<bf16>),
     F32(CudaSlice<f32>),
     F64(CudaSlice<f64>),
 }
@@ -96,10 +98,15 @@ fn functions(device: &CudaDevice) -> Result<Arc<Functions>> {
 impl Launch for Cuda {
     type Memory = Memory;
 
+    fn precision(&self) -> Precision {
+        self.precision
+    }
+
     fn room(&self, len: usize, number: Number) -> Result<Memory> {
         // SAFETY: the numbers are any bits, and whoever asks for room writes all of it before it is read.
         unsafe {
             match number {
+                Number::Bf16 => self.stream.alloc(len).map(Memory::Bf16),
                 Number::F32 => self.stream.alloc(len).map(Memory::F32),
                 Number::F64 => self.stream.alloc(len).map(Memory::F64),
             }
@@ -116,8 +123,10 @@ impl Launch for Cuda {
         launch.arg(&threads);
         for argument in arguments {
             match argument {
+                Argument::In(Memory::Bf16(values)) => launch.arg(&*values),
                 Argument::In(Memory::F32(values)) => launch.arg(&*values),
                 Argument::In(Memory::F64(values)) => launch.arg(&*values),
+                Argument::Out(Memory::Bf16(values)) => launch.arg(values),
                 Argument::Out(Memory::F32(values)) => launch.arg(values),
                 Argument::Out(Memory::F64(values)) => launch.arg(values),
                 Argument::Nothing => launch.arg(&nothing),
@@ -144,10 +153,16 @@ impl Launch for Cuda {
         from: [&Memory; 2],
         into: &mut Memory,
     ) -> Result<()> {
-        let (Memory::F32(a), Memory::F32(b), Memory::F32(into)) = (from[0], from[1], into) else {
-            return Err(Error::Other("a convolution is of f32".into()));
-        };
-        cudnn::convolve(&self.device, &self.stream, self.precision, way, convolution, [a, b], into)
+        let place = cudnn::Place { device: &self.device, stream: &self.stream };
+        match (from[0], from[1], into) {
+            (Memory::F32(a), Memory::F32(b), Memory::F32(into)) => {
+                place.convolve(self.precision, way, convolution, [a, b], into)
+            }
+            (Memory::Bf16(a), Memory::Bf16(b), Memory::Bf16(into)) => {
+                place.convolve(Precision::Bf16, way, convolution, [a, b], into)
+            }
+            _ => Err(Error::Other("a convolution is of f32 or of bf16".into())),
+        }
     }
 
     fn take(&self, tensor: &Tensor) -> Result<Memory> {
