@@ -3,6 +3,7 @@
 use crate::exit::{self, Ended};
 use crate::say;
 use anyhow::Result;
+use candle_core::Device;
 use rslad_distill::ranks::{Alone, Reduce};
 
 /// The processes of a training run.
@@ -40,6 +41,21 @@ impl Ranks {
             #[cfg(feature = "mpi")]
             Self::Mpi(mpi) => mpi,
         }
+    }
+
+    /// Connects the GPUs of all processes, where the networks are on them and this build can.
+    ///
+    /// # Errors
+    /// When NCCL does not come about.
+    pub(crate) fn connect(&self, device: &Device) -> Result<()> {
+        #[cfg(feature = "nccl")]
+        if let (Self::Mpi(mpi), Device::Cuda(_)) = (self, device) {
+            if mpi.ranks() > 1 {
+                mpi.connect(device)?;
+            }
+        }
+        let _ = device;
+        Ok(())
     }
 
     /// What becomes of an error: one that all ranks have alike is told by rank 0, another ends them all.

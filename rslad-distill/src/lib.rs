@@ -21,6 +21,8 @@ pub mod method;
 pub mod methods;
 #[cfg(feature = "mpi")]
 pub mod mpi;
+#[cfg(feature = "nccl")]
+mod nccl;
 pub mod observer;
 pub mod optim;
 pub mod pair;

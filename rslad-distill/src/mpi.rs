@@ -1,10 +1,11 @@
 //! Ranks that are processes of an MPI: `mpirun -n 4 rslad train ...`, or `srun` where Slurm starts them.
 //!
-//! Messages go through host memory. Launching, finding each other and ending all when one dies are the
-//! MPI's business.
+//! Messages go through host memory, sums of tensors on GPUs from card to card where the build has NCCL
+//! (`nccl.rs`). Launching, finding each other and ending all when one dies are the MPI's business.
 
 use crate::error::{Error, Result};
 use crate::ranks::Reduce;
+use candle_core::Tensor;
 use mpi::collective::SystemOperation;
 use mpi::datatype::PartitionMut;
 use mpi::environment::{Threading, Universe};
@@ -13,6 +14,8 @@ use mpi::traits::{Communicator, CommunicatorCollectives};
 
 /// The ranks of this process's MPI.
 pub struct Mpi {
+    #[cfg(feature = "nccl")]
+    cards: std::cell::OnceCell<crate::nccl::Cards>,
     world: SimpleCommunicator,
     _universe: Universe, // dropped last: what ends MPI, and waits for the others
 }
@@ -25,7 +28,24 @@ impl Mpi {
     pub fn begin() -> Result<Self> {
         let begun = || Error::Ranks("MPI was begun before in this process, expected once".into());
         let (universe, _) = mpi::initialize_with_threading(Threading::Funneled).ok_or_else(begun)?;
-        Ok(Self { world: universe.world(), _universe: universe })
+        Ok(Self {
+            #[cfg(feature = "nccl")]
+            cards: std::cell::OnceCell::new(),
+            world: universe.world(),
+            _universe: universe,
+        })
+    }
+
+    /// Connects the GPUs of all ranks; from now on they add up tensors among themselves. All ranks call it
+    /// or none.
+    ///
+    /// # Errors
+    /// When the device is not a GPU, or NCCL does not come about.
+    #[cfg(feature = "nccl")]
+    pub fn connect(&self, device: &candle_core::Device) -> Result<()> {
+        let cards = crate::nccl::Cards::connect(self, device)?;
+        let twice = |_| Error::Ranks("GPUs were connected before, expected once".into());
+        self.cards.set(cards).map_err(twice)
     }
 
     /// Ends all ranks at once with an exit code: for a failure that the others do not know of.
@@ -43,10 +63,15 @@ impl Reduce for Mpi {
         self.world.size() as usize
     }
 
-    fn sum(&self, values: &mut [f32]) -> Result<()> {
-        let own = values.to_vec();
-        self.world.all_reduce_into(&own[..], values, SystemOperation::sum());
-        Ok(())
+    fn sum(&self, values: Tensor) -> Result<Tensor> {
+        #[cfg(feature = "nccl")]
+        if let Some(cards) = self.cards.get() {
+            return cards.sum(&values);
+        }
+        let own: Vec<f32> = values.to_vec1()?;
+        let mut sum = own.clone();
+        self.world.all_reduce_into(&own[..], &mut sum[..], SystemOperation::sum());
+        Ok(Tensor::new(sum, values.device())?)
     }
 
     fn gather(&self, own: &[u8]) -> Result<Vec<Vec<u8>>> {

@@ -7,6 +7,7 @@
 //! time-outs and no elasticity, a run that lost a rank ends and is continued from its last state.
 
 use crate::error::{Error, Result};
+use candle_core::Tensor;
 use rslad_models::Network;
 use sha2::{Digest, Sha256};
 
@@ -18,12 +19,12 @@ pub trait Reduce {
     /// How many there are.
     fn ranks(&self) -> usize;
 
-    /// Adds up over the ranks, in place. All of them end with the same bits; other numbers of ranks may
-    /// give other bits.
+    /// Adds up a row of f32 over the ranks, and leaves the sum where the values were. All ranks end with
+    /// the same bits; other numbers of ranks may give other bits.
     ///
     /// # Errors
     /// When a rank is gone.
-    fn sum(&self, values: &mut [f32]) -> Result<()>;
+    fn sum(&self, values: Tensor) -> Result<Tensor>;
 
     /// What each rank has given, in the order of ranks, of any length each.
     ///
@@ -45,8 +46,8 @@ impl Reduce for Alone {
         1
     }
 
-    fn sum(&self, _: &mut [f32]) -> Result<()> {
-        Ok(())
+    fn sum(&self, values: Tensor) -> Result<Tensor> {
+        Ok(values)
     }
 
     fn gather(&self, own: &[u8]) -> Result<Vec<Vec<u8>>> {

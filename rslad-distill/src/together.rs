@@ -178,9 +178,13 @@ impl<'r> Together<'r> {
             terms = Some(out.terms);
         }
         let terms = terms.ok_or_else(|| Error::Ranks("a rank without a shard".into()))?;
+        let device = players.student().device();
         let sum = timed(&players.spent().exchange, || match self.order {
-            Order::Free => self.sum(own),
-            Order::Fixed => self.sum_in_order(own),
+            Order::Free => self.ranks.sum(own.swap_remove(0)), // one shard a rank
+            Order::Fixed => {
+                let own = own.iter().map(Tensor::to_vec1).collect::<candle_core::Result<_>>()?;
+                Ok(Tensor::new(self.sum_in_order(own)?, device)?)
+            }
         })?;
         self.unflatten(&sum, players.student(), &terms, Tensor::cat(&points, 0)?, n)
     }
@@ -199,45 +203,45 @@ impl<'r> Together<'r> {
 
     /// What a shard adds to the sum: its share of the gradients, the running statistics that stay, and its
     /// terms in their places.
-    fn flatten(&self, out: &StepOutput, student: &Network, shard: usize, n: usize) -> Result<Vec<f32>> {
+    fn flatten(&self, out: &StepOutput, student: &Network, shard: usize, n: usize) -> Result<Tensor> {
         let rows = part(n, shard, self.shards);
         let share = rows.len() as f32 / n as f32;
-        let mut flat = vec![];
+        let weighted = |tensor: &Tensor, weight: f32| {
+            let flat = tensor.flatten_all()?;
+            if weight == 0.0 { flat.zeros_like() } else { flat.affine(f64::from(weight), 0.0) }
+        };
+        let mut parts = vec![];
         for gradient in &out.gradients {
-            let values: Vec<f32> = gradient.flatten_all()?.to_vec1()?;
-            flat.extend(values.into_iter().map(|g| share * g));
+            parts.push(weighted(gradient, share)?);
         }
         let weight = match self.running {
             Running::First => f32::from(u8::from(shard == 0)),
             Running::Mean => share,
         };
         for (_, buffer) in student.params().buffers().filter(|(_, buffer)| buffer.dtype() == DType::F32) {
-            let values: Vec<f32> = buffer.as_detached_tensor().flatten_all()?.to_vec1()?;
-            flat.extend(values.into_iter().map(|v| if weight == 0.0 { 0.0 } else { weight * v }));
+            parts.push(weighted(&buffer.as_detached_tensor(), weight)?);
         }
         for term in out.terms.iter() {
-            let values: Vec<f32> = term.per_example.detach().to_vec1()?;
-            flat.resize(flat.len() + rows.start, 0.0);
-            flat.extend(values);
-            flat.resize(flat.len() + n - rows.end, 0.0);
+            let values = term.per_example.detach().to_device(student.device())?;
+            parts.push(values.pad_with_zeros(0, rows.start, n - rows.end)?);
         }
-        Ok(flat)
+        Ok(Tensor::cat(&parts, 0)?)
     }
 
     /// Gives the student the statistics, and makes the output of the sum.
     fn unflatten(
         &self,
-        sum: &[f32],
+        sum: &Tensor,
         student: &Network,
         terms: &Terms,
         x_adv: Tensor,
         n: usize,
     ) -> Result<StepOutput> {
-        let mut rest = sum;
+        let mut start = 0;
         let mut take = |shape: &[usize]| {
-            let (head, tail) = rest.split_at(shape.iter().product());
-            rest = tail;
-            Tensor::from_slice(head, shape, student.device())
+            let len = shape.iter().product();
+            start += len;
+            sum.narrow(0, start - len, len)?.force_contiguous()?.reshape(shape)
         };
         let mut gradients = vec![];
         for (_, parameter) in student.parameters() {
@@ -251,13 +255,6 @@ impl<'r> Together<'r> {
             of_all.push(take(&[n])?);
         }
         Ok(StepOutput { terms: terms.with_values(of_all), x_adv, gradients })
-    }
-
-    /// One sum over the ranks; one shard a rank.
-    fn sum(&self, mut own: Vec<Vec<f32>>) -> Result<Vec<f32>> {
-        let mut sum = own.swap_remove(0);
-        self.ranks.sum(&mut sum)?;
-        Ok(sum)
     }
 
     /// Shard by shard, a piece of the values at a time.

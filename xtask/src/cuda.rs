@@ -24,6 +24,7 @@ usage: cargo xtask cuda check | build | test
   --cap N             the compute capability to build for, such as 90 for an H100; else that of the GPU here
   --venv DIR          a Python environment that holds the compiler, as `check` says how to make one
   --without-cudnn     leave cuDNN out: correct, and slow in training
+  --nccl              sums over several GPUs, one process each; wants an MPI too, see docs/cluster.md
   --stubs             link against stubs where libraries are missing: the binary then runs elsewhere
   --device cuda:N     of `test`: the GPU to test on (cuda:0)
   --jobs N            of cargo
@@ -37,6 +38,7 @@ pub(crate) struct Options {
     cap: Option<String>,
     venv: Option<String>,
     cudnn: Cudnn,
+    nccl: Nccl,
     stubs: Stubs,
     device: String,
     jobs: Option<String>,
@@ -44,6 +46,12 @@ pub(crate) struct Options {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cudnn {
+    With,
+    Without,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Nccl {
     With,
     Without,
 }
@@ -63,6 +71,7 @@ impl Options {
             cap: None,
             venv: None,
             cudnn: Cudnn::With,
+            nccl: Nccl::Without,
             stubs: Stubs::Refuse,
             device: "cuda:0".into(),
             jobs: None,
@@ -77,6 +86,7 @@ impl Options {
                 "--device" => options.device = value()?,
                 "--jobs" => options.jobs = Some(value()?),
                 "--without-cudnn" => options.cudnn = Cudnn::Without,
+                "--nccl" => options.nccl = Nccl::With,
                 "--stubs" => options.stubs = Stubs::Make,
                 _ => bail!("no option `{word}`\n\n{HELP}"),
             }
@@ -84,10 +94,13 @@ impl Options {
         Ok(options)
     }
 
-    fn features(&self) -> &'static str {
-        match self.cudnn {
-            Cudnn::With => "cudnn",
-            Cudnn::Without => "cuda",
+    /// The features of a build, and the libraries that it leaves out.
+    fn parts(&self) -> (&'static str, &'static [&'static str]) {
+        match (self.cudnn, self.nccl) {
+            (Cudnn::With, Nccl::With) => ("cudnn,nccl", &[]),
+            (Cudnn::With, Nccl::Without) => ("cudnn", &["nccl"]),
+            (Cudnn::Without, Nccl::With) => ("cuda,nccl", &["cudnn"]),
+            (Cudnn::Without, Nccl::Without) => ("cuda", &["cudnn", "nccl"]),
         }
     }
 
@@ -112,7 +125,7 @@ fn capability(text: &str) -> anyhow::Result<String> {
 /// When nothing can be built here.
 pub(crate) fn check(options: &Options) -> anyhow::Result<()> {
     let found = options.look();
-    for Finding { topic, standing, found, fix } in found.findings(options.cudnn == Cudnn::With) {
+    for Finding { topic, standing, found, fix } in found.findings(options.parts().1) {
         let mark = if standing == Standing::Here { "ok" } else { "--" };
         println!("{mark}  {topic:<10} {found}");
         if let Some(fix) = fix {
@@ -132,7 +145,7 @@ mod tests {
     #[test]
     fn command_lines_are_read_and_wrong_ones_named() {
         let options = Options::parse(&["--cap", "9.0", "--stubs", "--without-cudnn", "--venv", "v"]).unwrap();
-        assert_eq!((options.cap.as_deref(), options.features()), (Some("90"), "cuda"));
+        assert_eq!((options.cap.as_deref(), options.parts().0), (Some("90"), "cuda"));
         assert_eq!((options.stubs, options.venv.as_deref()), (Stubs::Make, Some("v")));
         let message = |words: &[&str]| Options::parse(words).unwrap_err().to_string();
         assert!(message(&["--cap", "hopper"]).contains("--cap hopper, expected a compute capability"));

@@ -24,10 +24,11 @@ use std::time::{Duration, Instant};
 
 pub(crate) fn run(args: &TrainArgs, quiet: bool) -> Result<()> {
     let ranks = Ranks::join()?;
-    work(args, quiet, ranks.reduce()).map_err(|error| ranks.failed(error))
+    work(args, quiet, &ranks).map_err(|error| ranks.failed(error))
 }
 
-fn work(args: &TrainArgs, quiet: bool, ranks: &dyn Reduce) -> Result<()> {
+fn work(args: &TrainArgs, quiet: bool, all: &Ranks) -> Result<()> {
+    let ranks = all.reduce();
     let show = if args.json { Show::Json } else { Show::here(quiet) };
     let recipe = inputs::recipe(&args.recipe, &changes(args)?)?;
     if args.print {
@@ -46,6 +47,7 @@ fn work(args: &TrainArgs, quiet: bool, ranks: &dyn Reduce) -> Result<()> {
         loaded.keep_soft_labels(&recipe, root, u64::from(args.soft_labels_limit) << 20)?;
     }
     agree(&recipe, &loaded, ranks)?;
+    all.connect(&device::open(recipe.device.as_ref().map(|device| device.on))?)?;
     if ranks.rank() > 0 {
         let stop = interrupt::flag(Show::Nothing)?;
         return match train_together(&recipe, &loaded.inputs, None, &mut (), &stop, ranks)? {

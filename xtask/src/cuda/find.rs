@@ -18,7 +18,7 @@ pub(super) struct Here {
 }
 
 /// The libraries that a build links, with the names that the loader looks for. Majors are the toolkit's.
-pub(super) const LIBRARIES: [Library; 7] = [
+pub(super) const LIBRARIES: [Library; 8] = [
     Library { name: "cuda", soname: "libcuda.so.1", package: "the NVIDIA driver" },
     Library { name: "cudart", soname: "libcudart.so.{major}", package: "nvidia-cuda-runtime" },
     Library { name: "cublas", soname: "libcublas.so.{major}", package: "nvidia-cublas" },
@@ -26,6 +26,7 @@ pub(super) const LIBRARIES: [Library; 7] = [
     Library { name: "curand", soname: "libcurand.so.10", package: "nvidia-curand" },
     Library { name: "nvrtc", soname: "libnvrtc.so.{major}", package: "nvidia-cuda-nvrtc" },
     Library { name: "cudnn", soname: "libcudnn.so.9", package: "nvidia-cudnn-cu{major}" },
+    Library { name: "nccl", soname: "libnccl.so.2", package: "nvidia-nccl-cu{major}" },
 ];
 
 /// A shared library.
@@ -184,14 +185,14 @@ impl Found {
         self.toolkit.as_ref().map_or(13, |toolkit| toolkit.version.0)
     }
 
-    /// The libraries that the linker does not find.
-    pub(super) fn unlinkable(&self, cudnn: bool) -> Vec<Library> {
-        wanted(cudnn).filter(|library| !self.linkable.contains_key(library.name)).collect()
+    /// The libraries that the linker does not find, but for those that the build leaves out.
+    pub(super) fn unlinkable(&self, without: &[&str]) -> Vec<Library> {
+        wanted(without).filter(|library| !self.linkable.contains_key(library.name)).collect()
     }
 
     /// The lines of `check`.
-    pub(super) fn findings(&self, cudnn: bool) -> Vec<Finding> {
-        vec![self.compiler(), self.capability(), self.linker(cudnn), self.loader(cudnn), self.gpu()]
+    pub(super) fn findings(&self, without: &[&str]) -> Vec<Finding> {
+        vec![self.compiler(), self.capability(), self.linker(without), self.loader(without), self.gpu()]
     }
 
     fn compiler(&self) -> Finding {
@@ -225,9 +226,9 @@ impl Found {
         }
     }
 
-    fn linker(&self, cudnn: bool) -> Finding {
-        let missing = self.unlinkable(cudnn);
-        let all = names(&wanted(cudnn).collect::<Vec<_>>());
+    fn linker(&self, without: &[&str]) -> Finding {
+        let missing = self.unlinkable(without);
+        let all = names(&wanted(without).collect::<Vec<_>>());
         match missing.is_empty() {
             true => Finding::here("linker", format!("finds {all}")),
             false => Finding::missing(
@@ -238,9 +239,9 @@ impl Found {
         }
     }
 
-    fn loader(&self, cudnn: bool) -> Finding {
+    fn loader(&self, without: &[&str]) -> Finding {
         let missing: Vec<Library> =
-            wanted(cudnn).filter(|library| !self.loadable.contains_key(library.name)).collect();
+            wanted(without).filter(|library| !self.loadable.contains_key(library.name)).collect();
         let Some(first) = missing.first() else {
             return Finding::here("loader", "finds all libraries: a binary with CUDA starts here");
         };
@@ -311,8 +312,8 @@ fn release(told: &str) -> Option<(u32, u32)> {
     Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
-fn wanted(cudnn: bool) -> impl Iterator<Item = Library> {
-    LIBRARIES.into_iter().filter(move |library| cudnn || library.name != "cudnn")
+fn wanted(without: &[&str]) -> impl Iterator<Item = Library> {
+    LIBRARIES.into_iter().filter(move |library| !without.contains(&library.name))
 }
 
 fn names(libraries: &[Library]) -> String {

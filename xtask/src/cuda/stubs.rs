@@ -1,7 +1,9 @@
-//! Shared libraries that only a linker can use: the names and symbols of NVIDIA's, and nothing behind them.
+//! Shared libraries for the linker: the names and symbols of NVIDIA's, and behind each symbol one answer, the
+//! error that says that there is no device.
 //!
 //! A program that was linked against a stub looks for the real library when it starts, by the name that the
-//! stub carries. The folder of the stubs must never be one that the loader looks in.
+//! stub carries. The loader never looks in the folder of the stubs, but for the test that wants to see what
+//! the program says on a machine whose libraries find no GPU.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -35,6 +37,10 @@ pub(super) fn make(
         cc.arg(format!("-Wl,-soname,{}", library.soname(major))).arg("-o").arg(&target).arg(&source);
         if !cc.status().context("cannot start cc")?.success() {
             bail!("{}: cc made no stub of it", source.display());
+        }
+        let loaded = folder.join(library.soname(major));
+        if !loaded.exists() {
+            std::os::unix::fs::symlink(&target, &loaded).with_context(|| loaded.display().to_string())?;
         }
         println!("stub       {} with {} symbols", target.display(), own.len());
     }
@@ -71,6 +77,7 @@ fn library_of(symbol: &str) -> Option<&'static str> {
         ("curand", "curand"),
         ("nvrtc", "nvrtc"),
         ("cudnn", "cudnn"),
+        ("nccl", "nccl"),
         ("__cuda", "cudart"),
         ("cuda", "cudart"),
         ("cu", "cuda"),
@@ -84,7 +91,8 @@ fn library_of(symbol: &str) -> Option<&'static str> {
 
 fn code(symbols: &BTreeSet<String>) -> String {
     symbols.iter().fold(String::new(), |mut code, symbol| {
-        let _ = writeln!(code, "void {symbol}(void) {{}}"); // a string takes whatever is written
+        // CUDA_ERROR_NO_DEVICE and cudaErrorNoDevice. A string takes whatever is written.
+        let _ = writeln!(code, "int {symbol}(void) {{ return 100; }}");
         code
     })
 }
@@ -127,6 +135,6 @@ libcudarc.rlib:cudarc.o:
             ]
         );
         assert_eq!((of("cudnn").len(), of("curand").len(), library_of("memcpy")), (1, 1, None));
-        assert_eq!(code(&all["cuda"]), "void cuInit(void) {}\n");
+        assert_eq!(code(&all["cuda"]), "int cuInit(void) { return 100; }\n");
     }
 }

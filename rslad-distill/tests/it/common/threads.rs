@@ -1,5 +1,6 @@
 //! Ranks that are threads of one process: the seam of the trainer without an MPI.
 
+use candle_core::Tensor;
 use rslad_distill::ranks::Reduce;
 use rslad_distill::{Error, Result};
 use std::sync::{Arc, Condvar, Mutex};
@@ -47,16 +48,16 @@ impl Reduce for Thread {
     }
 
     /// From the last rank to the first: no order that the trainer may rely on.
-    fn sum(&self, values: &mut [f32]) -> Result<()> {
-        let own: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+    fn sum(&self, values: Tensor) -> Result<Tensor> {
+        let own = values.to_vec1::<f32>()?;
+        let own: Vec<u8> = own.into_iter().flat_map(f32::to_le_bytes).collect();
         let all = self.gather(&own)?;
-        let mut sum = vec![0.0f32; values.len()];
+        let mut sum = vec![0.0f32; values.elem_count()];
         for bytes in all.iter().rev() {
             let values = bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
             sum.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
         }
-        values.copy_from_slice(&sum);
-        Ok(())
+        Ok(Tensor::new(sum, values.device())?)
     }
 
     fn gather(&self, own: &[u8]) -> Result<Vec<Vec<u8>>> {

@@ -63,7 +63,7 @@ fn an_empty_machine_is_told_how_to_begin() {
     let fake = Fake::new("empty", &[], &[]);
     let found = fake.look(None);
     assert_eq!(found.compiler_missing().as_deref(), Some("nvcc"));
-    let findings = found.findings(true);
+    let findings = found.findings(&["nccl"]);
     assert!(findings.iter().all(|finding| finding.standing == Standing::Missing && finding.fix.is_some()));
     assert!(
         line(&findings, "compiler").fix.as_ref().unwrap().contains("pip install 'nvidia-cuda-nvcc==13.0.*'")
@@ -94,7 +94,7 @@ fn a_whole_machine_is_found_wherever_its_parts_lie() {
     let files: Vec<&str> = files.iter().map(String::as_str).collect();
     let fake = Fake::new("whole", &files, &[("PATH", "bin"), ("LD_LIBRARY_PATH", "opt/cuda/lib64")]);
     let found = fake.look(None);
-    let findings = found.findings(true);
+    let findings = found.findings(&["nccl"]);
     let wrong: Vec<&str> =
         findings.iter().filter(|f| f.standing != Standing::Here).map(|f| &f.found[..]).collect();
     assert!(wrong.is_empty() && found.compiler_missing().is_none() && found.has_gpu(), "{wrong:?}");
@@ -114,10 +114,11 @@ fn a_compiler_from_a_registry_compiles_and_needs_stubs_to_link() {
     let fake = Fake::new("registry", &files, &[("PATH", "bin")]);
     let found = fake.look(Some("90"));
     assert_eq!(found.compiler_missing(), None);
-    let missing = |cudnn| found.unlinkable(cudnn).iter().map(|library| library.name).collect::<Vec<_>>();
-    assert_eq!(missing(true), ["cuda", "cublas", "cublasLt", "curand", "nvrtc", "cudnn"]);
-    assert_eq!(missing(false), ["cuda", "cublas", "cublasLt", "curand", "nvrtc"]);
-    let findings = found.findings(true);
+    let missing =
+        |without: &[&str]| found.unlinkable(without).iter().map(|library| library.name).collect::<Vec<_>>();
+    assert_eq!(missing(&["nccl"]), ["cuda", "cublas", "cublasLt", "curand", "nvrtc", "cudnn"]);
+    assert_eq!(missing(&["cudnn", "nccl"]), ["cuda", "cublas", "cublasLt", "curand", "nvrtc"]);
+    let findings = found.findings(&["nccl"]);
     assert!(line(&findings, "linker").fix.as_ref().unwrap().contains("--stubs"));
 }
 
