@@ -214,7 +214,7 @@ fn budgeted(
     words.push(("by", by(method).into()));
     words.push(("code", if *name == "iad" { IAD_CODE } else { ARD_CODE }.into()));
     words.push(("optim_source", RSLAD_CODE.into()));
-    words.push(("begin", if budget == "minutes" { "4".into() } else { data.pick("18", "9") }));
+    words.push(("begin", if budget == "minutes" { "4".into() } else { data.pick("36", "9") }));
     let about =
         format!("{title} in {budget} on one CPU: ResNet-18 of width {} on {}", &width[1..], data.title);
     Recipe { name: format!("{}/resnet18-{width}-{name}-{budget}", data.name), about, parts, words }
@@ -242,9 +242,9 @@ impl Data {
             ("classes", self.classes.to_string()),
             ("1/classes", pick("0.1", "0.01")),
             ("ard_batch", pick("128", "256")),
-            ("hours_limit", pick("3000", "6000")),
-            ("hours_epochs", pick("60", "30")),
-            ("hours_drops", pick("[43, 52, 57]", "[21, 26, 28]")),
+            ("hours_limit", pick("2000", "6000")),
+            ("hours_epochs", pick("120", "30")),
+            ("hours_drops", pick("[86, 104, 114]", "[21, 26, 28]")),
             ("rslad_script", pick("resnet18_rslad_cifar10.py", "resnet18_rslad_cifar100.py")),
             ("rslad_mean", pick("torch.mean over batch and classes", "10*torch.mean over batch and classes")),
             ("adaad_scale", pick("0.1", "1.0")),

@@ -88,7 +88,7 @@ fn a_budget_leaves_no_divergence_scaled_down_and_says_why() {
     let mut with_kl = 0;
     for entry in budget {
         let recipe = load(entry.name);
-        assert!(recipe.schedule.epochs <= 60 && recipe.student.options["width"].as_integer() <= Some(16));
+        assert!(recipe.schedule.epochs <= 120 && recipe.student.options["width"].as_integer() <= Some(16));
         if let Some(scale) = recipe.method.get("kl_scale") {
             assert_eq!(scale.as_float(), Some(1.0), "{}", entry.name);
             assert!(entry.text.contains("budget") || entry.name.contains("iad"), "{} says why", entry.name);
