@@ -285,7 +285,6 @@ impl<'n> Training<'n> {
         })
     }
 
-    /// All tensors of the network as they are now, outside of any graph.
     /// Images that fit, on the network's device.
     fn carried(&self, x: &Tensor) -> Result<Tensor> {
         reference::check_images(self.network.graph(), x)?;

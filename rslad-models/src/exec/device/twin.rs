@@ -163,7 +163,7 @@ impl Launch for Twin {
         let [oh, ow] = g.to;
         assert_eq!((oh, ow), (g.side(h), g.side(w)), "{g:?}");
         let [a_len, b_len, len] = g.lens_of(way);
-        assert_eq!([a.len(), b.len()], [a_len, b_len], "{way:?} {g:?}");
+        assert_eq!([a.len(), b.len(), into.numbers().len()], [a_len, b_len, len], "{way:?} {g:?}");
         let mut sums = vec![0.0; len];
         for_taps(g, |x, w, y| match way {
             Way::Forward => sums[y] += a[x] * b[w],
