@@ -4,6 +4,7 @@
 //! to the letter, its quirks included; each is named where it stands. Released: fra31/auto-attack a392200.
 
 use crate::aim::{Aim, Loss, holds, ranked};
+use crate::ball::sign;
 use crate::error::{Error, Result};
 use crate::walk::{Answer, Ask, Draw, Leave, Next, Site, Slope, Tape, Walk};
 use rslad_models::randomness::Purpose;
@@ -157,11 +158,11 @@ impl Apgd {
         let new_share = if here.iteration == 0 { 1.0 } else { NEW_SHARE };
         let step_size = here.step_size;
         let points = here.x.iter_mut().zip(&mut here.x_old).zip(&here.gradient);
-        for (i, ((x, x_old), gradient)) in points.enumerate() {
+        for (((x, x_old), gradient), room) in points.zip(site.rooms()) {
             let momentum = *x - *x_old;
             *x_old = *x;
-            let along = site.clip(i, *x + step_size * sign(*gradient));
-            *x = site.clip(i, *x + (along - *x) * new_share + momentum * (1.0 - new_share));
+            let along = room.clip(*x + step_size * sign(*gradient));
+            *x = room.clip(*x + (along - *x) * new_share + momentum * (1.0 - new_share));
         }
     }
 
@@ -219,14 +220,6 @@ impl Apgd {
     /// How many runs there are on a model that has so many classes.
     fn runs(&self, here: &Here) -> usize {
         self.restarts * here.n_targets.max(1)
-    }
-}
-
-fn sign(g: f32) -> f32 {
-    match g {
-        g if g > 0.0 => 1.0,
-        g if g < 0.0 => -1.0,
-        _ => 0.0, // also of NaN
     }
 }
 

@@ -234,7 +234,7 @@ impl Ball {
 }
 
 /// 1, -1, or 0 for 0 and NaN.
-fn sign(v: f32) -> f32 {
+pub(crate) fn sign(v: f32) -> f32 {
     f32::from(v > 0.0) - f32::from(v < 0.0)
 }
 

@@ -19,13 +19,16 @@ use crate::attack::{Finished, Search, State};
 use crate::error::{Error, Result};
 use crate::problem::Problem;
 use candle_core::{DType, Device, Tensor};
-use rslad_models::{Classifier, Gradient, Objective};
+use rslad_models::{Classifier, Engine, Gradient, Memory, Objective};
 use std::collections::{BTreeMap, HashSet};
 
 /// An attack on one example.
-pub(crate) trait Walk: Clone {
+pub(crate) trait Walk: Clone + Sync {
     /// Where one example is.
-    type Here: Clone;
+    type Here: Clone + Send;
+
+    /// Whether a question is the one before, or the one that it came from, with few pixels changed.
+    const LOCAL: bool = false;
 
     /// Before the first question.
     fn start(&self, site: &Site) -> Result<Self::Here>;
@@ -87,17 +90,19 @@ struct Lane<H> {
 pub(crate) struct Walkers<W: Walk> {
     walk: W,
     lanes: Vec<Lane<W::Here>>,
+    /// What the classifier remembers of the questions, where that helps.
+    memory: Memory,
 }
 
 impl<W: Walk> Walkers<W> {
     pub(crate) fn begin(walk: W, problem: &Problem) -> Result<Self> {
-        let mut walkers = Self { walk, lanes: Vec::new() };
+        let mut walkers = Self { walk, lanes: Vec::new(), memory: Memory::default() };
         walkers.open(Site::all(problem)?)?;
         Ok(walkers)
     }
 
     pub(crate) fn restore(walk: W, state: &State) -> Result<Self> {
-        let mut walkers = Self { walk, lanes: Vec::new() };
+        let mut walkers = Self { walk, lanes: Vec::new(), memory: Memory::default() };
         walkers.open(Site::restore(state)?)?;
         let mut tape = Tape::reading(state, walkers.lanes.len())?;
         for lane in &mut walkers.lanes {
@@ -141,27 +146,47 @@ impl<W: Walk> Walkers<W> {
         Ok(Tensor::from_vec(pixels, (lanes.len(), c, h, w), &Device::Cpu)?)
     }
 
-    fn answer(&mut self, f: &dyn Classifier) -> Result<Vec<(usize, Next)>> {
+    /// What each lane does next.
+    fn answer(&mut self, f: &dyn Classifier) -> Result<Vec<Next>> {
         let mut answers = Vec::with_capacity(self.lanes.len());
         for (count, asking) in self.questions() {
             let (lanes, aims): (Vec<usize>, Vec<Vec<Aim>>) = asking.into_iter().unzip();
             let x = self.points(&lanes)?;
-            let found = if count == 0 { logits(f, &x)? } else { slopes(f, &x, count, &aims)? };
+            let found = match count {
+                0 if W::LOCAL => {
+                    let ids: Vec<u64> = lanes.iter().map(|&i| self.lanes[i].site.id).collect();
+                    answers_of(&f.logits_again(&ids, &x, &mut self.memory)?, lanes.len())?
+                }
+                0 => answers_of(&f.logits(&x)?, lanes.len())?,
+                _ => slopes(f, &x, count, &aims)?,
+            };
             answers.extend(lanes.into_iter().zip(found));
         }
+        answers.sort_by_key(|(i, _)| *i); // every lane has asked
+        let pixels: usize = self.lanes.iter().map(|lane| lane.site.x_nat.len()).sum();
+        let hearing =
+            self.lanes.iter_mut().zip(answers).map(|(lane, (_, answer))| (lane, Some(answer), Ok(Next::Ask)));
+        let mut hearing: Vec<(_, _, Result<Next>)> = hearing.collect();
         let walk = &self.walk;
-        let lanes = &mut self.lanes;
-        let hear = |(i, answer): (usize, Answer)| {
-            let Lane { site, here } = &mut lanes[i];
-            Ok((i, walk.hear(site, here, answer)?))
-        };
-        answers.into_iter().map(hear).collect()
+        Engine::from_environment()?.share(
+            PER_PIXEL * pixels as u64,
+            &mut hearing,
+            |(lane, answer, next)| {
+                if let Some(answer) = answer.take() {
+                    *next = walk.hear(&lane.site, &mut lane.here, answer);
+                }
+            },
+        )?;
+        hearing.into_iter().map(|(_, _, next)| next).collect()
     }
 }
 
-fn logits(f: &dyn Classifier, x: &Tensor) -> Result<Vec<Answer>> {
-    let rows = rows(&f.logits(x)?, x.dim(0)?)?;
-    Ok(rows.into_iter().map(|logits| Answer { logits, slopes: Vec::new() }).collect())
+/// Elementary operations that hearing an answer takes for each pixel, about: more than one thread pays for
+/// a hundred small images.
+const PER_PIXEL: u64 = 16;
+
+fn answers_of(logits: &Tensor, n: usize) -> Result<Vec<Answer>> {
+    Ok(rows(logits, n)?.into_iter().map(|logits| Answer { logits, slopes: Vec::new() }).collect())
 }
 
 /// One forward and `count` ways back.
@@ -178,9 +203,7 @@ fn slopes(f: &dyn Classifier, x: &Tensor, count: usize, aims: &[Vec<Aim>]) -> Re
     let mut answers: Vec<Answer> = Vec::new();
     for Gradient { logits, loss, dx } in found {
         if answers.is_empty() {
-            let rows = rows(&logits, aims.len())?;
-            answers
-                .extend(rows.into_iter().map(|logits| Answer { logits, slopes: Vec::with_capacity(count) }));
+            answers = answers_of(&logits, aims.len())?;
         }
         let loss = loss.to_dtype(DType::F32)?.to_vec1::<f32>()?;
         let dx = dx.to_dtype(DType::F32)?.flatten_from(1)?.to_vec2::<f32>()?;
@@ -213,12 +236,11 @@ impl<W: Walk> Search for Walkers<W> {
         if self.lanes.is_empty() {
             return Ok(Vec::new());
         }
-        let done = self.answer(f)?.into_iter().filter_map(|(i, next)| match next {
+        let done = self.answer(f)?.into_iter().enumerate().filter_map(|(i, next)| match next {
             Next::Done(x) => Some((i, x)),
             Next::Ask => None,
         });
-        let mut done: Vec<(usize, Vec<f32>)> = done.collect();
-        done.sort_by_key(|(i, _)| *i);
+        let done: Vec<(usize, Vec<f32>)> = done.collect();
         let leaving: HashSet<usize> = done.iter().map(|(i, _)| *i).collect();
         let finish = |(i, x): (usize, Vec<f32>)| {
             let Site { id, shape, .. } = &self.lanes[i].site;

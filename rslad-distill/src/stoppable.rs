@@ -1,7 +1,7 @@
 //! A classifier that refuses to go on once it is told to stop.
 
 use candle_core::{Device, Tensor};
-use rslad_models::{Classifier, Error, Gradient, Objective, Result};
+use rslad_models::{Classifier, Error, Gradient, Memory, Objective, Result};
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -47,6 +47,11 @@ where
     fn logits(&self, x: &Tensor) -> Result<Tensor> {
         self.check()?;
         self.f.logits(x)
+    }
+
+    fn logits_again(&self, ids: &[u64], x: &Tensor, memory: &mut Memory) -> Result<Tensor> {
+        self.check()?;
+        self.f.logits_again(ids, x, memory)
     }
 
     fn gradient(&self, x: &Tensor, objective: &dyn Objective) -> Result<Gradient> {

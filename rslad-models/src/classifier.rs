@@ -7,6 +7,7 @@
 
 use crate::error::Result;
 use candle_core::{Device, Tensor};
+use std::any::Any;
 
 /// A function from images to class scores that can be attacked.
 ///
@@ -29,6 +30,21 @@ pub trait Classifier: Send + Sync {
     /// # Errors
     /// When the images do not fit the network.
     fn logits(&self, x: &Tensor) -> Result<Tensor>;
+
+    /// As [`Classifier::logits`], to the bit, for images that are asked about again and again with few pixels
+    /// changed, as Square does: `ids` says which image each row is, and `memory` is handed from call to call.
+    ///
+    /// The provided method remembers nothing; an executor that can compute again what a change reaches, and
+    /// only that, overrides it. Images that a call leaves out are forgotten.
+    ///
+    /// # Shapes
+    /// As [`Classifier::logits`]; `ids`: N of them, all different.
+    ///
+    /// # Errors
+    /// As [`Classifier::logits`].
+    fn logits_again(&self, _ids: &[u64], x: &Tensor, _memory: &mut Memory) -> Result<Tensor> {
+        self.logits(x)
+    }
 
     /// The objective at `x` and its gradient with respect to `x`.
     ///
@@ -61,6 +77,11 @@ pub trait Classifier: Send + Sync {
         objectives.iter().map(|objective| self.gradient(x, *objective)).collect()
     }
 }
+
+/// What a classifier remembers of the forwards of [`Classifier::logits_again`]. A new one is empty; which classifier it
+/// is handed to may change, and then it is as good as new.
+#[derive(Default)]
+pub struct Memory(pub(crate) Option<Box<dyn Any + Send>>);
 
 /// The gradient of an objective through logits that candle's autograd connects to `x`. The objective is asked
 /// on `device`, where its own data are, and the answer is there.

@@ -24,7 +24,7 @@ pub mod params;
 pub mod randomness;
 
 pub use arch::{ARCHS, ArchSpec};
-pub use classifier::{Classifier, ClosureObjective, Gradient, Objective};
+pub use classifier::{Classifier, ClosureObjective, Gradient, Memory, Objective};
 pub use device::DeviceSpec;
 pub use error::{Error, Result};
 pub use exec::{AttackView, Engine, Exchange, Executor, Frozen, Isa, Pass, Training};

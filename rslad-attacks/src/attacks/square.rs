@@ -134,6 +134,7 @@ pub(crate) struct Squares {
 
 impl Walk for Squares {
     type Here = Here;
+    const LOCAL: bool = true;
 
     fn start(&self, site: &Site) -> Result<Here> {
         let (x, x_best) = (site.x_nat.clone(), site.x_nat.clone());

@@ -23,6 +23,21 @@ pub(crate) struct Site {
     draws: Drawn,
 }
 
+/// What a pixel may be: its part of the ball, cut by [0, 1].
+#[derive(Clone, Copy)]
+pub(crate) struct Room {
+    x_nat: f32,
+    lower: f32,
+    upper: f32,
+}
+
+impl Room {
+    /// The nearest value inside; the image's where `x` is NaN.
+    pub(crate) fn clip(self, x: f32) -> f32 {
+        if x.is_nan() { self.x_nat } else { x.max(self.lower).min(self.upper) }
+    }
+}
+
 /// Where the example's random numbers come from.
 #[derive(Clone, Debug)]
 enum Drawn {
@@ -100,7 +115,13 @@ impl Site {
 
     /// The nearest value of pixel `i` that is in the ball and in [0, 1]; the image's where `x` is NaN.
     pub(crate) fn clip(&self, i: usize, x: f32) -> f32 {
-        if x.is_nan() { self.x_nat[i] } else { x.max(self.lower[i]).min(self.upper[i]) }
+        Room { x_nat: self.x_nat[i], lower: self.lower[i], upper: self.upper[i] }.clip(x)
+    }
+
+    /// What every pixel may be.
+    pub(crate) fn rooms(&self) -> impl Iterator<Item = Room> {
+        let pixels = self.x_nat.iter().zip(&self.lower).zip(&self.upper);
+        pixels.map(|((&x_nat, &lower), &upper)| Room { x_nat, lower, upper })
     }
 
     /// The smallest and the largest values of the pixels.

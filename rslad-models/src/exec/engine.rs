@@ -61,6 +61,18 @@ impl Engine {
     }
 }
 
+impl Engine {
+    /// Calls `f` for every item, in any order, by these threads; by the caller alone where all of it is less than
+    /// about a million elementary operations.
+    ///
+    /// # Errors
+    /// When the threads cannot be started.
+    pub fn share<T: Send>(&self, operations: u64, items: &mut [T], f: impl Fn(&mut T) + Sync) -> Result<()> {
+        Threads::new(self.threads)?.for_work(operations).each(items, |_, item| f(item));
+        Ok(())
+    }
+}
+
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }

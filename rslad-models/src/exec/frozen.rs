@@ -1,5 +1,6 @@
 //! Eval mode: a snapshot of a network that can be asked for logits and input gradients, nothing else.
 
+use super::again::{Recall, Way};
 use super::device::{self, Eval};
 use super::engine::{Engine, Executor, Threads};
 use super::plan::{Hold, Plan, Plans};
@@ -7,7 +8,7 @@ use super::program::Mode;
 use super::reference::{self, Statistics};
 use super::runner::Runner;
 use super::weights::{Weights, with_values};
-use crate::classifier::{Classifier, Gradient, Objective, pull_back};
+use crate::classifier::{Classifier, Gradient, Memory, Objective, pull_back};
 use crate::device::{Precision, beside};
 use crate::error::Result;
 use crate::graph::Graph;
@@ -15,6 +16,7 @@ use crate::kernels::Isa;
 use crate::network::Network;
 use candle_core::{DType, Device, Tensor, Var};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A network in eval mode: running statistics, no parameter gradients, no buffers to update.
 ///
@@ -39,7 +41,11 @@ struct Compiled {
     threads: Threads,
     plans: Arc<Plans>,
     weights: Weights,
+    /// No two sets of weights have the same number: what is remembered of one is of no use with another.
+    generation: u64,
 }
+
+static GENERATIONS: AtomicU64 = AtomicU64::new(0);
 
 impl Frozen {
     pub(crate) fn new(network: &Network, precision: Precision) -> Result<Self> {
@@ -73,6 +79,7 @@ impl Frozen {
                 threads: Threads::new(engine.threads)?,
                 weights: Weights::new(&graph, &plans.program, isa),
                 plans: Arc::new(plans),
+                generation: 0, // before there are any
             }),
         };
         let mut frozen = Self { graph, body };
@@ -101,7 +108,8 @@ impl Frozen {
             }
             Body::OnDevice(_, eval) => *eval = eval.with(&params)?,
             Body::Compiled(c) => {
-                let Compiled { threads, plans, weights, .. } = c;
+                let Compiled { threads, plans, weights, generation, .. } = c;
+                *generation = 1 + GENERATIONS.fetch_add(1, Ordering::Relaxed);
                 threads.within(|| weights.fill(&self.graph, &plans.program, &params, threads))?;
             }
         }
@@ -137,6 +145,12 @@ impl Classifier for Frozen {
                 beside(&eval.logits(&x.to_device(device)?)?, x)
             }
         }
+    }
+
+    fn logits_again(&self, ids: &[u64], x: &Tensor, memory: &mut Memory) -> Result<Tensor> {
+        let Body::Compiled(compiled) = &self.body else { return self.logits(x) };
+        reference::check_images(&self.graph, x)?;
+        compiled.logits_again(&self.graph, ids, x, memory)
     }
 
     fn gradients(&self, x: &Tensor, objectives: &[&dyn Objective]) -> Result<Vec<Gradient>> {
@@ -186,6 +200,17 @@ impl Compiled {
             });
         })?;
         Ok(Tensor::from_vec(logits, (n, classes), &Device::Cpu)?)
+    }
+
+    fn logits_again(&self, graph: &Graph, ids: &[u64], x: &Tensor, memory: &mut Memory) -> Result<Tensor> {
+        let (n, c, h, w) = x.dims4()?;
+        let plan = self.plans.get(graph, h, w)?;
+        let (threads, size) = self.groups(&plan, n, plan.multiply_adds);
+        let way = Way { runner: self.runner(&plan), generation: self.generation, shape: [c, h, w] };
+        let recall = if ids.len() == n { Recall::of(memory, &way, ids, size) } else { None };
+        let Some(recall) = recall else { return self.logits(graph, x) };
+        let logits = with_values(x, |pixels| recall.logits(&way, &threads, ids, pixels))?;
+        Ok(Tensor::from_vec(logits, (n, graph.n_classes()), &Device::Cpu)?)
     }
 
     /// One forward, and a way back for each objective.

@@ -8,6 +8,7 @@
 //! a graph becomes a `program` (fused steps), for an image size a `plan` (where every number lies), and
 //! a `runner` takes images through it with the kernels.
 
+mod again;
 mod backward;
 mod batch;
 pub(crate) mod device;

@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use std::num::NonZeroUsize;
 
+mod again;
 mod shared;
 
 /// A part of a random network. One that does not fit where it falls is left out.

@@ -1,6 +1,7 @@
 //! Where the numbers of an image lie.
 
 use crate::graph::Pad;
+use std::ops::Range;
 
 /// Channels are stored in whole multiples of this.
 const CHANNEL_STEP: usize = 8;
@@ -56,6 +57,18 @@ impl Layout {
 }
 
 impl Layout {
+    /// Some neighboring pixels of this layout, where they lie in it: what is around them is its border.
+    pub(crate) fn only(&self, rows: Range<usize>, columns: Range<usize>) -> Self {
+        let Pad { left, right, top, bottom } = self.border;
+        let border = Pad {
+            left: left + columns.start,
+            right: right + self.width - columns.end,
+            top: top + rows.start,
+            bottom: bottom + self.height - rows.end,
+        };
+        Self { height: rows.len(), width: columns.len(), border, ..*self }
+    }
+
     /// Writes images that lie channel by channel, `[N, C, H, W]`, into this layout.
     ///
     /// # Panics

@@ -38,19 +38,25 @@ pub(crate) fn mean_backward(
     epilogue: &Epilogue<'_>,
 ) {
     let (stride, share) = (from.stride(), 1.0 / from.pixels() as f32);
+    let gate = if let Rectify::Backward(gate) = epilogue.rectify { Some(gate) } else { None };
     for image in 0..images {
         let g = &gradient[image * to.image() + to.at(0, 0)..][..stride];
+        let spread: Vec<f32> = g.iter().map(|g| g * share + 0.0).collect(); // a sum with nothing is never -0
         for row in from.rows() {
             let row = image * from.image() + row;
             for at in (row..row + from.width * stride).step_by(stride) {
-                for (c, g) in g.iter().enumerate() {
-                    let before = match epilogue.add {
-                        Add::Nothing => 0.0,
-                        Add::Destination => target[at + c],
-                        Add::Tensor(t) => t[at + c],
-                    };
-                    let closed = matches!(epilogue.rectify, Rectify::Backward(gate) if gate[at + c] <= 0.0);
-                    target[at + c] = if closed { 0.0 } else { g * share + before };
+                let pixel = &mut target[at..at + stride];
+                match epilogue.add {
+                    Add::Nothing => pixel.copy_from_slice(&spread),
+                    Add::Destination => pixel.iter_mut().zip(&spread).for_each(|(x, g)| *x += g),
+                    Add::Tensor(t) => {
+                        let sums = spread.iter().zip(&t[at..at + stride]).map(|(g, t)| g + t);
+                        pixel.iter_mut().zip(sums).for_each(|(x, sum)| *x = sum);
+                    }
+                }
+                if let Some(gate) = gate {
+                    let closed = |(x, gate): (&mut f32, &f32)| *x = if *gate <= 0.0 { 0.0 } else { *x };
+                    pixel.iter_mut().zip(&gate[at..at + stride]).for_each(closed);
                 }
             }
         }

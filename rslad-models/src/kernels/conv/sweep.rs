@@ -1,6 +1,7 @@
 //! Which pixels a convolution writes and what it reads for each.
 
 use crate::kernels::{Layout, Window};
+use std::ops::Range;
 
 /// A walk over the pixels of an image that sums over fixed distances.
 #[derive(Clone, Debug, PartialEq)]
@@ -87,6 +88,24 @@ impl Sweep {
             source_image: output.image(),
             target_image: input.image(),
             target_stride: input.stride(),
+        }
+    }
+
+    /// The same walk over some runs of pixels of `images` images, which lie one after the other and count as one
+    /// here: `(image, pixels)`, the pixels counted as they are walked.
+    pub(crate) fn only(&self, images: usize, runs: impl Iterator<Item = (usize, Range<usize>)>) -> Self {
+        let (mut sources, mut targets) = (Vec::new(), Vec::new());
+        for (image, pixels) in runs {
+            sources.extend(self.sources[pixels.clone()].iter().map(|at| image * self.source_image + at));
+            targets.extend(self.targets[pixels].iter().map(|at| image * self.target_image + at));
+        }
+        Self {
+            taps: self.taps.clone(),
+            sources,
+            targets,
+            source_image: images * self.source_image,
+            target_image: images * self.target_image,
+            ..*self
         }
     }
 

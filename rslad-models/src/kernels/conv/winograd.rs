@@ -89,13 +89,31 @@ impl Tiles {
         Self { places: places.collect(), source: *source, target: *target }
     }
 
-    /// Panics unless `images` images fit into slices of these lengths.
-    pub(super) fn check(&self, images: usize, source: usize, target: usize) {
+    /// Some runs of the tiles of images that lie one after the other and count as one here: `(image, tiles)`.
+    pub(crate) fn only(&self, runs: impl Iterator<Item = (usize, Range<usize>)>) -> Self {
+        let of = |(image, tiles): (usize, Range<usize>)| {
+            self.places[tiles].iter().map(move |tile| Tile {
+                source: image * self.source.image() + tile.source,
+                target: image * self.target.image() + tile.target,
+                ..*tile
+            })
+        };
+        Self { places: runs.flat_map(of).collect(), source: self.source, target: self.target }
+    }
+
+    /// Panics unless `images` images fit into slices of these lengths, every read and write included. Returns how
+    /// far they write.
+    pub(super) fn check(&self, images: usize, source: usize, target: usize) -> usize {
+        let Some(before_last) = images.checked_sub(1) else { return 0 };
         let (from, to) = (&self.source, &self.target);
-        let last = self.places.iter().map(|t| t.source).max().unwrap_or(0);
-        assert!(last + 5 * from.row() + 6 * from.stride() <= from.image(), "a tile reads inside its image");
-        assert!(images * from.image() <= source, "tiles read inside their source");
-        assert!(images * to.image() <= target, "tiles write inside their target");
+        let read = |t: &Tile| t.source + 5 * from.row() + 6 * from.stride();
+        let written = |t: &Tile| t.target + (t.rows - 1) * to.row() + t.columns * to.stride();
+        let end = |ends: &mut dyn Iterator<Item = usize>| ends.max().unwrap_or(0);
+        let read = before_last * from.image() + end(&mut self.places.iter().map(read));
+        assert!(read <= source, "tiles read inside their source");
+        let written = before_last * to.image() + end(&mut self.places.iter().map(written));
+        assert!(written <= target, "tiles write inside their target");
+        written
     }
 
     /// Image and place of a tile, counted over images.
@@ -124,11 +142,15 @@ pub(crate) fn winograd(
     target: &mut [f32],
     epilogue: &Epilogue<'_>,
 ) {
-    tiles.check(images, source.len(), target.len());
+    let written = tiles.check(images, source.len(), target.len());
     let stride = weights.widths.iter().sum::<usize>();
     assert_eq!((weights.taps, weights.depth, stride), (9, tiles.source.channels, tiles.target.stride()));
     let to = target.as_mut_ptr();
-    let epilogue = epilogue.raw(to, images * tiles.target.image(), stride);
+    let epilogue = epilogue.raw(to, written, stride);
+    let total = images * tiles.places.len();
+    if total == 0 {
+        return;
+    }
     let room = Room::new(isa, tiles, images);
     SCRATCH.with_borrow_mut(|scratch| {
         scratch.resize(scratch.len().max(room.floats()), 0.0);
@@ -138,7 +160,7 @@ pub(crate) fn winograd(
             tiles,
             weights,
             turn,
-            total: images * tiles.places.len(),
+            total,
             source: source.as_ptr(),
             target: to,
             epilogue,
