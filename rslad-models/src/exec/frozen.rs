@@ -176,7 +176,7 @@ impl Classifier for Frozen {
     }
 }
 
-/// Images of a group: enough to use each weight of the last layers more than once.
+/// Least images of a group: enough to use each weight of the last layers more than once.
 const GROUP: usize = 16;
 
 impl Compiled {
@@ -280,7 +280,7 @@ impl Compiled {
     /// either.
     fn groups(&self, plan: &Plan, n: usize, multiply_adds: u64) -> (Threads, usize) {
         let threads = self.threads.for_work(n as u64 * multiply_adds);
-        let size = plan.strides.iter().copied().min().unwrap_or(1).max(GROUP);
+        let size = plan.cached.max(GROUP);
         let groups = n.div_ceil(size).next_multiple_of(threads.count());
         (threads, n.div_ceil(groups))
     }

@@ -19,6 +19,8 @@ pub(super) struct Plan {
     pub(super) moves: Vec<Move>,
     /// How many images each step takes at a time, so that a value of them stays in the second-level cache.
     pub(super) strides: Vec<usize>,
+    /// How many images' values and gradients, all of them, stay in that cache.
+    pub(super) cached: usize,
     /// The buffer of each value when only the logits are wanted.
     passing: Slots,
     /// The buffer of each value when all of them are kept for a way back.
@@ -61,6 +63,7 @@ impl Plan {
             gradients: Slots::assign(&layouts, &gradient_lives(program, &moves)),
             multiply_adds: graph.macs(height, width)?,
             strides: program.steps.iter().map(|step| cached_images(&layouts, step)).collect(),
+            cached: CACHED_BYTES / (2 * size_of::<f32>() * layouts.iter().map(Layout::image).sum::<usize>()),
             layouts,
             moves,
             spare: Mutex::default(),
@@ -188,7 +191,7 @@ fn parts<'b>(
     (0..images).step_by(per_part).map(part).collect()
 }
 
-/// Bytes of one value that the images of a step may take: about the second-level cache.
+/// Bytes that the images of a step may take, or those of a group: about the second-level cache.
 const CACHED_BYTES: usize = 2 << 20;
 
 fn cached_images(layouts: &[Layout], step: &super::program::Step) -> usize {
