@@ -157,6 +157,12 @@ fn write_report(plan: &Plan<'_>) -> Result<PathBuf> {
     };
     let dirs = plan.cells.iter().filter(|cell| plan.state(cell.index) == State::Finished);
     let dirs: Vec<PathBuf> = dirs.filter_map(|cell| Some(cell.place.as_ref().ok()?.dir.clone())).collect();
+    if dirs.is_empty() {
+        nothing_missing(plan)?; // a cell's place follows from its data
+        let message =
+            format!("{}: no cell of the grid is finished there, expected some to report", plan.out.display());
+        return Err(Ended::Usage(message + "; `rslad grid submit` does them").into());
+    }
     report::write(&dirs, &frame, &plan.out.join("report"))
 }
 

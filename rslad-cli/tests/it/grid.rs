@@ -185,6 +185,11 @@ fn a_plan_counts_what_is_left_and_names_what_is_missing() {
     let plan = place.rslad(&["grid", "plan", "grid.toml", "--out", "out"]).ok();
     assert!(plan.out.contains("4 steps x ") && plan.out.contains("5 cells, 0 finished"), "{}", plan.out);
     assert!(!place.at("out").exists(), "a plan writes nothing");
+    let nothing = place.rslad(&["grid", "report", "grid.toml", "--out", "out"]);
+    assert!(
+        nothing.code == 2 && nothing.err.contains("out: no cell of the grid is finished there"),
+        "{nothing:?}"
+    );
 
     let missing = grid(2).replace(
         "{ cell = 'sat', checkpoint = 'best' }\n[[cell]]",
