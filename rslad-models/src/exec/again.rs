@@ -360,10 +360,9 @@ fn kept(program: &Program, steps: usize) -> Vec<bool> {
 
 /// Whether a value of the first `steps` steps is read by others, or is the logits.
 fn read_later(program: &Program, steps: usize, value: usize) -> bool {
-    let (first, rest) = program.steps.split_at(steps);
-    let written = value == 0 || first.iter().any(|step| step.target == value);
-    let last = program.values.len() - 1;
-    written && (value == last || rest.iter().any(|step| step.source == value || step.add == Some(value)))
+    let (rest, last) = (&program.steps[steps..], program.values.len() - 1);
+    kept(program, steps)[value]
+        && (value == last || rest.iter().any(|step| step.source == value || step.add == Some(value)))
 }
 
 /// How many steps are worth taking again in part.

@@ -59,9 +59,7 @@ impl Engine {
             threads
         });
     }
-}
 
-impl Engine {
     /// Calls `f` for every item, in any order, by these threads; by the caller alone where all of it is less than
     /// about a million elementary operations.
     ///
