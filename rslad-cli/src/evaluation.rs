@@ -10,13 +10,14 @@
 use crate::exit::Ended;
 use crate::journal::Journal;
 use crate::model_cost::Cost;
+use crate::per_example::{self, PerExample};
 use crate::progress::{EvaluationProgress, Show};
 use crate::result_file::{DataInfo, Question, ResultFile, Shard};
 use crate::suite::Resolved;
 use anyhow::{Context, Result};
 use candle_core::Tensor;
 use rslad_attacks::evaluate::Source;
-use rslad_attacks::{Error as AttackError, Evaluation, Examples, Place, Protocol, Verdict, checks};
+use rslad_attacks::{Error as AttackError, Evaluation, Examples, Protocol, checks};
 use rslad_data::{Batch, Dataset};
 use rslad_distill::stoppable::Stoppable;
 use rslad_models::{Classifier, durable};
@@ -50,7 +51,7 @@ pub(crate) struct Job<'a> {
 /// An evaluation that is whole, and not yet on disk.
 pub(crate) struct Finished {
     pub(crate) result: ResultFile,
-    tensors: BTreeMap<String, Tensor>,
+    per_example: PerExample,
     suite: String,
 }
 
@@ -62,16 +63,12 @@ pub(crate) fn run(job: &Job<'_>, show: Show, stop: &AtomicBool) -> Result<Finish
     let images = Images::new(job.data, job.question.shard);
     let question = job.question.hash(&job.suite.text);
     let mut journal = Journal::open(job.dir, &question, job.save, job.data.shape())?;
-    let mut watcher = Watcher {
-        progress: EvaluationProgress::new(show, job.name),
-        save: job.save,
-        points: BTreeMap::new(),
-    };
-    watcher.progress.continues(journal.len());
+    let mut progress = EvaluationProgress::new(show, job.name);
+    progress.continues(journal.len());
     let f = Stoppable::new(job.f, stop);
     let Question { eps, seed, .. } = job.question;
     let protocol = Protocol { suite: &job.suite.suite, eps, seed, lanes: job.batch_size };
-    let evaluated = protocol.run(&f, &images, &mut journal, &mut watcher).and_then(|evaluation| {
+    let evaluated = protocol.run(&f, &images, &mut journal, &mut progress).and_then(|evaluation| {
         let first = |n: usize| images.examples(&(0..images.rows.len().min(n)).collect::<Vec<usize>>());
         let mut trust = checks::of_model(&f, &first(CHECKED)?, eps, seed)?;
         trust.extend(checks::of_results(&evaluation));
@@ -89,17 +86,21 @@ pub(crate) fn run(job: &Job<'_>, show: Show, stop: &AtomicBool) -> Result<Finish
         }
         outcome => outcome?,
     };
-    let mut tensors = evaluation.per_example()?;
-    tensors.extend(watcher.adversarial(&evaluation, job.data)?);
+    let images = (job.save == SaveAdversarial::Yes).then(|| per_example::Images {
+        columns: evaluation.columns.iter().map(|column| column.name.clone()).collect(),
+        ids: evaluation.ids.clone(),
+        points: journal.into_points(),
+        data: job.data.clone(),
+    });
+    let per_example = PerExample::new(evaluation.per_example()?, images);
     let result = result_file(&job.question, &evaluation, trust, Some(cost), job.warnings.clone());
-    Ok(Finished { result, tensors, suite: job.suite.text.clone() })
+    Ok(Finished { result, per_example, suite: job.suite.text.clone() })
 }
 
 impl Finished {
     /// Writes the three files.
     pub(crate) fn write(&self, dir: &Path) -> Result<()> {
-        let bytes = safetensors::serialize(&self.tensors, None).context("per_example.safetensors")?;
-        durable::write(&dir.join("per_example.safetensors"), &bytes)?; // first: the one a disk may not hold
+        self.per_example.write(dir)?; // first: the one a disk may not hold
         durable::write(&dir.join("suite.toml"), self.suite.as_bytes())?;
         let text = serde_json::to_string_pretty(&self.result).context("result.json")? + "\n";
         durable::write(&dir.join("result.json"), text.as_bytes())?;
@@ -114,15 +115,8 @@ impl Finished {
 
     /// Of parts that were put together.
     pub(crate) fn assembled(result: ResultFile, tensors: BTreeMap<String, Tensor>, suite: String) -> Self {
-        Self { result, tensors, suite }
+        Self { result, per_example: PerExample::new(tensors, None), suite }
     }
-}
-
-/// Whether a whole evaluation's directory holds its adversarial images.
-pub(crate) fn has_adversarial(dir: &Path) -> bool {
-    let Ok(bytes) = std::fs::read(dir.join("per_example.safetensors")) else { return false };
-    let Ok(file) = safetensors::SafeTensors::deserialize(&bytes) else { return false };
-    file.names().iter().any(|name| name.ends_with("/x_adv"))
 }
 
 /// A batch as the harness takes it.
@@ -188,60 +182,5 @@ impl Source for Images<'_> {
         let labels: Vec<u32> = rows.iter().map(|&row| self.data.label(row)).collect();
         let ids = rows.iter().map(|&row| self.data.ids()[row]).collect();
         Ok(Examples { ids, y: Tensor::new(labels, x.device())?, x })
-    }
-}
-
-/// Shows progress and keeps the adversarial images where they are asked for.
-struct Watcher {
-    progress: EvaluationProgress,
-    save: SaveAdversarial,
-    points: BTreeMap<String, BTreeMap<u64, Tensor>>,
-}
-
-impl rslad_attacks::Observer for Watcher {
-    fn clean(&mut self, ids: &[u64], predictions: &[u32]) {
-        self.progress.clean(ids, predictions);
-    }
-
-    fn stage(&mut self, place: &Place<'_>, standing: usize, known: usize) {
-        self.progress.stage(place, standing, known);
-    }
-
-    fn advanced(&mut self, place: &Place<'_>, lanes: usize) {
-        self.progress.advanced(place, lanes);
-    }
-
-    fn verdicts(&mut self, place: &Place<'_>, verdicts: &[Verdict]) {
-        self.progress.verdicts(place, verdicts);
-        if self.save == SaveAdversarial::No {
-            return;
-        }
-        // A point is final where the example fell, or has no other attack to come.
-        let ends = verdicts.iter().filter(|verdict| !verdict.robust || place.is_last());
-        let points = ends.filter_map(|verdict| Some((verdict.id, verdict.x_adv.clone()?)));
-        self.points.entry(place.column.to_string()).or_default().extend(points);
-    }
-}
-
-impl Watcher {
-    /// `<column>/x_adv` `[N, C, H, W]` of every column: the clean image where no attack was run.
-    fn adversarial(&self, evaluation: &Evaluation, data: &Dataset) -> Result<BTreeMap<String, Tensor>> {
-        let mut tensors = BTreeMap::new();
-        if self.save == SaveAdversarial::No {
-            return Ok(tensors);
-        }
-        let row_of: BTreeMap<u64, usize> =
-            data.ids().iter().enumerate().map(|(row, &id)| (id, row)).collect();
-        let none = BTreeMap::new();
-        for column in &evaluation.columns {
-            let points = self.points.get(&column.name).unwrap_or(&none);
-            let image = |id: &u64| match points.get(id) {
-                Some(point) => Ok(point.clone()),
-                None => data.images_f32(&[row_of[id]])?.get(0).map_err(anyhow::Error::from),
-            };
-            let images = evaluation.ids.iter().map(image).collect::<Result<Vec<Tensor>>>()?;
-            tensors.insert(format!("{}/x_adv", column.name), Tensor::stack(&images, 0)?);
-        }
-        Ok(tensors)
     }
 }

@@ -12,17 +12,18 @@
 
 use crate::say;
 use anyhow::Result;
-use candle_core::{Device, Tensor};
 use rslad_attacks::{Ledger, Place, Verdict};
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::evaluation::SaveAdversarial;
 use crate::exit::Ended;
+
+const POINTS: &str = "journal.points";
 
 /// How long verdicts may be in the hands of the operating system only.
 const BETWEEN_SYNCS: Duration = Duration::from_secs(5);
@@ -32,12 +33,27 @@ pub(crate) struct Journal {
     /// What is asked, hashed.
     question: String,
     save: SaveAdversarial,
-    shape: [usize; 3],
+    /// How many bytes a point takes.
+    size: u64,
+    /// The verdicts of earlier sittings.
     known: HashMap<(String, usize, u64), Verdict>,
+    /// Where the last point of each example is, by column.
+    kept: Kept,
     /// The files, once there is something to write.
     open: Option<Open>,
-    /// Whether writing has failed: the evaluation goes on without.
-    given_up: bool,
+    /// Why writing has failed: the evaluation goes on without.
+    given_up: Option<String>,
+}
+
+type Kept = BTreeMap<String, BTreeMap<u64, Point>>;
+
+/// A point in the file of points.
+#[derive(Clone, Copy)]
+struct Point {
+    /// Of the attack that found it. An example that fell meets no other of its column.
+    stage: usize,
+    place: u64,
+    hash: u64,
 }
 
 struct Open {
@@ -75,9 +91,16 @@ impl Journal {
     /// # Errors
     /// When it is the journal of another question.
     pub(crate) fn open(dir: &Path, question: &str, save: SaveAdversarial, shape: [usize; 3]) -> Result<Self> {
-        let (dir, question) = (dir.to_path_buf(), question.to_owned());
-        let mut journal =
-            Self { dir, question, save, shape, known: HashMap::new(), open: None, given_up: false };
+        let mut journal = Self {
+            dir: dir.to_path_buf(),
+            question: question.to_owned(),
+            save,
+            size: (shape.iter().product::<usize>() * size_of::<f32>()) as u64,
+            known: HashMap::new(),
+            kept: Kept::new(),
+            open: None,
+            given_up: None,
+        };
         journal.read()?;
         Ok(journal)
     }
@@ -101,7 +124,7 @@ impl Journal {
 
     fn read(&mut self) -> Result<()> {
         let Ok(text) = std::fs::read(lines_of(&self.dir)) else { return Ok(()) };
-        let points = std::fs::read(points_of(&self.dir)).unwrap_or_default();
+        let mut points = File::open(points_of(&self.dir)).ok();
         let mut lines = text.split_inclusive(|byte| *byte == b'\n');
         let header = lines.next().and_then(|line| serde_json::from_slice::<Header>(line).ok());
         if header.is_none_or(|header| header.journal != 1 || header.question != self.question) {
@@ -115,35 +138,38 @@ impl Journal {
         }
         for line in lines.take_while(|line| line.ends_with(b"\n")) {
             let Ok(line) = serde_json::from_slice::<Line>(line) else { break };
-            let place = (line.column.clone(), line.stage, line.id);
-            if let Some(verdict) = self.verdict(line, &points) {
-                self.known.insert(place, verdict);
+            let point = line.point.map(|(place, hash)| Point { stage: line.stage, place, hash });
+            if self.save == SaveAdversarial::Yes {
+                let found = point.zip(points.as_mut());
+                let Some((point, file)) = found else { continue };
+                if read_point(file, point, self.size).is_err() {
+                    continue; // not what the line says: it is found again
+                }
+                self.keep(&line.column, line.id, point);
             }
+            let Line { column, stage, id, robust, prediction, finite, linf, survives_8_bit, .. } = line;
+            let verdict = Verdict { id, robust, prediction, finite, linf, survives_8_bit, x_adv: None };
+            self.known.insert((column, stage, id), verdict);
         }
         Ok(())
     }
 
-    /// What a line says; nothing where its point is wanted and not there.
-    fn verdict(&self, line: Line, points: &[u8]) -> Option<Verdict> {
-        let x_adv = match (self.save, line.point) {
-            (SaveAdversarial::No, _) => None,
-            (SaveAdversarial::Yes, None) => return None,
-            (SaveAdversarial::Yes, Some((place, hash))) => Some(self.point(points, place, hash)?),
+    /// The last point counts.
+    fn keep(&mut self, column: &str, id: u64, point: Point) {
+        let of_column = match self.kept.get_mut(column) {
+            Some(of_column) => of_column,
+            None => self.kept.entry(column.to_owned()).or_default(),
         };
-        let Line { id, robust, prediction, finite, linf, survives_8_bit, .. } = line;
-        Some(Verdict { id, robust, prediction, finite, linf, survives_8_bit, x_adv })
+        let last = of_column.entry(id).or_insert(point);
+        if point.stage >= last.stage {
+            *last = point;
+        }
     }
 
-    fn point(&self, points: &[u8], place: u64, hash: u64) -> Option<Tensor> {
-        let size = self.shape.iter().product::<usize>() * size_of::<f32>();
-        let start = usize::try_from(place).ok()?.checked_mul(size)?;
-        let bytes = points.get(start..start.checked_add(size)?)?;
-        if fnv1a(bytes) != hash {
-            return None;
-        }
-        let (values, _) = bytes.as_chunks();
-        let pixels: Vec<f32> = values.iter().map(|b| f32::from_le_bytes(*b)).collect();
-        Tensor::from_vec(pixels, &self.shape[..], &Device::Cpu).ok()
+    /// The point that each example of a column was left with.
+    pub(crate) fn into_points(self) -> Points {
+        let Self { dir, size, kept, given_up, .. } = self;
+        Points { file: points_of(&dir), size, kept, lost: given_up }
     }
 
     fn write(&mut self, place: &Place<'_>, verdicts: &[Verdict]) -> io::Result<()> {
@@ -151,14 +177,16 @@ impl Journal {
             self.open = Some(self.start()?);
         }
         let Some(open) = &mut self.open else { return Ok(()) };
-        let (mut lines, mut points) = (Vec::new(), Vec::new());
+        let (mut lines, mut points, mut kept) = (Vec::new(), Vec::new(), Vec::new());
         for verdict in verdicts {
             let mut point = None;
             if let (SaveAdversarial::Yes, Some(x_adv)) = (self.save, &verdict.x_adv) {
                 let pixels =
                     x_adv.flatten_all().and_then(|x| x.to_vec1::<f32>()).map_err(io::Error::other)?;
                 let bytes: Vec<u8> = pixels.iter().flat_map(|p| p.to_le_bytes()).collect();
-                point = Some((open.written, fnv1a(&bytes)));
+                let (stage, hash) = (place.number, fnv1a(&bytes));
+                point = Some((open.written, hash));
+                kept.push((verdict.id, Point { stage, place: open.written, hash }));
                 open.written += 1;
                 points.extend(bytes);
             }
@@ -172,6 +200,9 @@ impl Journal {
             open.lines.sync_data()?;
             open.synced = Instant::now();
         }
+        for (id, point) in kept {
+            self.keep(place.column, id, point);
+        }
         Ok(())
     }
 
@@ -183,9 +214,8 @@ impl Journal {
         let text = std::fs::read(lines_of(&self.dir))?;
         let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
         lines.set_len(whole as u64)?;
-        let size = (self.shape.iter().product::<usize>() * size_of::<f32>()) as u64;
-        let written = points.metadata()?.len().div_ceil(size);
-        points.set_len(written * size)?;
+        let written = points.metadata()?.len().div_ceil(self.size);
+        points.set_len(written * self.size)?;
         if whole == 0 {
             let header = Header { journal: 1, question: self.question.clone() };
             serde_json::to_writer(&mut lines, &header)?;
@@ -202,11 +232,11 @@ impl Ledger for Journal {
 
     /// Never an error: a disk that cannot hold the journal must not cost the result.
     fn add(&mut self, place: &Place<'_>, verdicts: &[Verdict]) -> rslad_attacks::Result<()> {
-        if self.given_up {
+        if self.given_up.is_some() {
             return Ok(());
         }
         if let Err(error) = self.write(place, verdicts) {
-            self.given_up = true;
+            self.given_up = Some(error.to_string());
             self.open = None;
             Self::remove(&self.dir);
             say::note(format!(
@@ -215,6 +245,63 @@ impl Ledger for Journal {
             ));
         }
         Ok(())
+    }
+}
+
+/// The points of an evaluation, as its journal has kept them.
+pub(crate) struct Points {
+    file: PathBuf,
+    size: u64,
+    kept: Kept,
+    /// Why they are not all there.
+    lost: Option<String>,
+}
+
+impl Points {
+    /// Writes the point of each of these examples, one after the other: what `clean` gives where no attack was run.
+    ///
+    /// # Errors
+    /// When the points are not there, or a write fails.
+    pub(crate) fn copy(
+        &self,
+        column: &str,
+        ids: &[u64],
+        clean: impl Fn(u64) -> io::Result<Vec<u8>>,
+        out: &mut dyn Write,
+    ) -> io::Result<()> {
+        if let Some(why) = &self.lost {
+            return Err(io::Error::other(format!("the adversarial images could not be kept ({why})")));
+        }
+        let none = BTreeMap::new();
+        let kept = self.kept.get(column).unwrap_or(&none);
+        let mut file = None;
+        for &id in ids {
+            let bytes = match kept.get(&id) {
+                None => clean(id)?,
+                Some(&point) => {
+                    let file = match &mut file {
+                        Some(file) => file,
+                        closed => closed.insert(File::open(&self.file)?),
+                    };
+                    read_point(file, point, self.size)?
+                }
+            };
+            out.write_all(&bytes)?;
+        }
+        Ok(())
+    }
+}
+
+/// The bytes of a point, where they are still what was written.
+fn read_point(file: &mut File, point: Point, size: u64) -> io::Result<Vec<u8>> {
+    let damaged = || io::Error::other(format!("{POINTS} is damaged at point {}", point.place));
+    let start = point.place.checked_mul(size).ok_or_else(damaged)?;
+    file.seek(SeekFrom::Start(start))?;
+    let mut bytes = Vec::new();
+    file.take(size).read_to_end(&mut bytes)?;
+    match fnv1a(&bytes) == point.hash && bytes.len() as u64 == size {
+        true => Ok(bytes),
+        false => Err(damaged()),
     }
 }
 
@@ -229,7 +316,7 @@ fn lines_of(dir: &Path) -> PathBuf {
 }
 
 fn points_of(dir: &Path) -> PathBuf {
-    dir.join("journal.points")
+    dir.join(POINTS)
 }
 
 fn fnv1a(bytes: &[u8]) -> u64 {
@@ -241,6 +328,7 @@ fn fnv1a(bytes: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use candle_core::{Device, Tensor};
 
     const PLACE: Place<'static> = Place { column: "aa", attack: "square", number: 1, of: 2 };
 
@@ -256,8 +344,19 @@ mod tests {
     }
 
     fn same(a: &Verdict, b: &Verdict) -> bool {
-        let pixels = |v: &Verdict| v.x_adv.as_ref().unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        a.id == b.id && a.robust == b.robust && a.linf == b.linf && pixels(a) == pixels(b)
+        a.id == b.id && a.robust == b.robust && a.linf == b.linf
+    }
+
+    fn bytes(verdict: &Verdict) -> Vec<u8> {
+        let pixels = verdict.x_adv.as_ref().unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        pixels.iter().flat_map(|p| p.to_le_bytes()).collect()
+    }
+
+    /// The points of these examples; nothing for one that has none.
+    fn points(journal: Journal, ids: &[u64]) -> Vec<u8> {
+        let mut out = Vec::new();
+        journal.into_points().copy("aa", ids, |_| Ok(Vec::new()), &mut out).unwrap();
+        out
     }
 
     #[test]
@@ -266,15 +365,27 @@ mod tests {
         for ids in [[1, 2], [3, 4]] {
             open(dir.path(), SaveAdversarial::Yes).add(&PLACE, &ids.map(verdict)).unwrap();
         }
-        let journal = open(dir.path(), SaveAdversarial::Yes);
+        let mut journal = open(dir.path(), SaveAdversarial::Yes);
         assert_eq!(journal.len(), 4);
-        for id in 1..=4 {
-            assert!(same(&journal.find(&PLACE, id).unwrap(), &verdict(id)));
-        }
+        assert!((1..=4).all(|id| same(&journal.find(&PLACE, id).unwrap(), &verdict(id))));
         assert!(journal.find(&PLACE, 5).is_none());
         assert!(journal.find(&Place { number: 0, ..PLACE }, 1).is_none());
+        journal.add(&PLACE, &[verdict(5)]).unwrap();
+        assert_eq!(points(journal, &[5, 2, 6]), [bytes(&verdict(5)), bytes(&verdict(2))].concat());
         Journal::remove(dir.path());
         assert!(std::fs::read_dir(dir.path()).unwrap().next().is_none());
+    }
+
+    #[test]
+    fn the_point_of_the_last_attack_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = open(dir.path(), SaveAdversarial::Yes);
+        let first = Place { number: 0, ..PLACE };
+        journal.add(&first, &[verdict(2), verdict(3)]).unwrap();
+        journal.add(&PLACE, &[Verdict { x_adv: verdict(7).x_adv, ..verdict(2) }]).unwrap();
+        let expected = [bytes(&verdict(7)), bytes(&verdict(3))].concat();
+        assert_eq!(points(journal, &[2, 3]), expected);
+        assert_eq!(points(open(dir.path(), SaveAdversarial::Yes), &[2, 3]), expected);
     }
 
     #[test]
@@ -282,13 +393,13 @@ mod tests {
         let whole = tempfile::tempdir().unwrap();
         open(whole.path(), SaveAdversarial::Yes).add(&PLACE, &[1, 2, 3].map(verdict)).unwrap();
         let lines = std::fs::read(lines_of(whole.path())).unwrap();
-        let points = std::fs::read(points_of(whole.path())).unwrap();
+        let kept = std::fs::read(points_of(whole.path())).unwrap();
         let header = lines.iter().position(|b| *b == b'\n').unwrap() + 1;
         for cut in (header..lines.len()).step_by(7) {
-            for cut_points in [0, 5, 16, 33, points.len()] {
+            for cut_points in [0, 5, 16, 33, kept.len()] {
                 let dir = tempfile::tempdir().unwrap();
                 std::fs::write(lines_of(dir.path()), &lines[..cut]).unwrap();
-                std::fs::write(points_of(dir.path()), &points[..cut_points]).unwrap();
+                std::fs::write(points_of(dir.path()), &kept[..cut_points]).unwrap();
                 let mut journal = open(dir.path(), SaveAdversarial::Yes);
                 assert!(journal.len() < 3 && journal.known.values().all(|v| same(v, &verdict(v.id))));
                 let missing: Vec<u64> = (1..=3).filter(|id| journal.find(&PLACE, *id).is_none()).collect();
@@ -296,6 +407,7 @@ mod tests {
                 let journal = open(dir.path(), SaveAdversarial::Yes);
                 assert_eq!(journal.len(), 3, "cut at {cut} and {cut_points}");
                 assert!(journal.known.values().all(|v| same(v, &verdict(v.id))));
+                assert_eq!(points(journal, &[1, 2, 3]), kept, "cut at {cut} and {cut_points}");
             }
         }
     }
@@ -306,6 +418,19 @@ mod tests {
         open(dir.path(), SaveAdversarial::No).add(&PLACE, &[verdict(1)]).unwrap();
         assert_eq!(open(dir.path(), SaveAdversarial::No).len(), 1);
         assert_eq!(open(dir.path(), SaveAdversarial::Yes).len(), 0);
+    }
+
+    #[test]
+    fn damaged_points_are_not_written_anywhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = open(dir.path(), SaveAdversarial::Yes);
+        journal.add(&PLACE, &[verdict(1)]).unwrap();
+        let mut kept = std::fs::read(points_of(dir.path())).unwrap();
+        kept[3] ^= 1;
+        std::fs::write(points_of(dir.path()), kept).unwrap();
+        assert_eq!(open(dir.path(), SaveAdversarial::Yes).len(), 0);
+        let copied = journal.into_points().copy("aa", &[1], |_| Ok(Vec::new()), &mut Vec::new());
+        assert!(copied.unwrap_err().to_string().contains("damaged at point 0"));
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod look;
 mod model_cost;
 mod output;
 mod parts;
+mod per_example;
 mod picture;
 mod progress;
 mod ranks;

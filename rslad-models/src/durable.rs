@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use std::cell::RefCell;
 use std::fs::File;
-use std::io::Write;
+use std::io::{BufWriter, Write};
 use std::path::Path;
 
 /// Replaces the file at `path` by `bytes`; a crash leaves the old file or the new one, and at most a
@@ -12,7 +12,19 @@ use std::path::Path;
 /// # Errors
 /// When the directory is gone, cannot be written to or is full; names the file and the bytes needed.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    try_write(path, bytes).map_err(|source| Error::Write { path: path.into(), bytes: bytes.len(), source })
+    write_with(path, bytes.len(), |out| out.write_all(bytes))
+}
+
+/// As [`write()`] for content that is made while it is written, `bytes` of it.
+///
+/// # Errors
+/// As [`write()`], and when `fill` fails.
+pub fn write_with(
+    path: &Path,
+    bytes: usize,
+    fill: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
+) -> Result<()> {
+    try_write(path, bytes, fill).map_err(|source| Error::Write { path: path.into(), bytes, source })
 }
 
 /// Whether a file name is that of a write that did not come to its end.
@@ -22,7 +34,11 @@ pub fn is_partial(name: &str) -> bool {
 
 const PARTIAL: &str = ".partial-";
 
-fn try_write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+fn try_write(
+    path: &Path,
+    bytes: usize,
+    fill: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
+) -> std::io::Result<()> {
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -38,10 +54,10 @@ fn try_write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     }
     let mut file = builder.tempfile_in(directory)?;
     reach(Point::Created)?;
-    let (first, second) = bytes.split_at(bytes.len() / 2);
-    file.write_all(first)?;
-    reach(Point::HalfWritten)?;
-    file.write_all(second)?;
+    let mut out = BufWriter::new(Halves { file: file.as_file_mut(), path, first: Some(bytes / 2) });
+    fill(&mut out)?;
+    out.flush()?;
+    drop(out);
     reach(Point::Written)?;
     file.as_file().sync_all()?;
     reach(Point::Synced)?;
@@ -49,6 +65,32 @@ fn try_write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     reach(Point::Renamed)?;
     File::open(directory)?.sync_all()?; // the rename itself must reach the disk
     reach(Point::Done)
+}
+
+/// A file that tells when its first half is written.
+struct Halves<'a> {
+    file: &'a mut File,
+    path: &'a Path,
+    /// How much of the first half is left, until the point is reached.
+    first: Option<usize>,
+}
+
+impl Write for Halves<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let Some(left) = self.first else { return self.file.write(bytes) };
+        let written = self.file.write(&bytes[..left.min(bytes.len())])?;
+        self.first = Some(left - written);
+        if written == left {
+            self.first = None;
+            reach(self.path, Point::HalfWritten)?;
+            return if left == 0 { self.file.write(bytes) } else { Ok(written) };
+        }
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.flush()
+    }
 }
 
 /// The moments of a [`write()`] between which a crash leaves something else behind, in order.

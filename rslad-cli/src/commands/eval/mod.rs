@@ -12,7 +12,7 @@ use crate::progress::Show;
 use crate::result_file::{ModelInfo, Question, ResultFile};
 use crate::suite::Resolved;
 use crate::weight_files::{self, Stated, Unsaid, Weights};
-use crate::{device, interrupt, say, suite, table};
+use crate::{device, interrupt, per_example, say, suite, table};
 use anyhow::{Context, Result};
 use rslad_attacks::Linf;
 use rslad_attacks::checks::Outcome;
@@ -104,7 +104,7 @@ impl Prepared {
         };
         let save = if args.save_adversarial { SaveAdversarial::Yes } else { SaveAdversarial::No };
         let before = question.answered(dir, &self.suite.text)?;
-        let before = before.filter(|_| save == SaveAdversarial::No || evaluation::has_adversarial(dir));
+        let before = before.filter(|_| save == SaveAdversarial::No || per_example::has_images(dir));
         let out = Output::open(dir)?;
         let _lock = out.lock()?;
         if show != Show::Nothing {
