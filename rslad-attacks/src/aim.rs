@@ -69,7 +69,7 @@ impl Aim {
         })
     }
 
-    fn check(&self, classes: usize) -> Result<()> {
+    pub(crate) fn check(&self, classes: usize) -> Result<()> {
         let (loss, needs) = match self.loss {
             Loss::CrossEntropy => ("the cross-entropy", 1),
             Loss::Margin => ("a margin", 2),

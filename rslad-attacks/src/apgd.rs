@@ -12,11 +12,11 @@ use serde::{Deserialize, Serialize};
 use std::num::NonZeroUsize;
 
 /// The share of an ascent's step that the new gradient decides; the rest is momentum.
-const NEW_SHARE: f32 = 0.75;
+pub(crate) const NEW_SHARE: f32 = 0.75;
 /// The first step in radii.
-const FIRST_STEP: f64 = 2.0;
+pub(crate) const FIRST_STEP: f64 = 2.0;
 /// The first window between checkpoints, by how much it shrinks and where it ends, in iterations of 100.
-const WINDOW: [f64; 3] = [0.22, 0.03, 0.06];
+pub(crate) const WINDOW: [f64; 3] = [0.22, 0.03, 0.06];
 
 /// How an ascent with an adaptive step size runs, whatever it ascends.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -108,14 +108,14 @@ pub(crate) struct Here {
 
 impl Apgd {
     /// The targets' ranks, none for an untargeted ascent.
-    fn ranks(&self) -> std::ops::Range<usize> {
+    pub(crate) fn ranks(&self) -> std::ops::Range<usize> {
         match &self.loss {
             Rise::Untargeted(_) => 0..0,
             Rise::Targeted(ranks) => ranks.clone(),
         }
     }
 
-    fn iterations_of(&self, share: f64) -> usize {
+    pub(crate) fn iterations_of(&self, share: f64) -> usize {
         ((share * self.iterations as f64) as usize).max(1)
     }
 
@@ -178,10 +178,15 @@ impl Apgd {
             here.x.copy_from_slice(&here.x_best);
             here.gradient.copy_from_slice(&here.gradient_best);
         }
-        let [_, shrink, least] = WINDOW;
-        here.window = here.window.saturating_sub(self.iterations_of(shrink)).max(self.iterations_of(least));
+        here.window = self.next_window(here.window);
         here.rises = 0;
         here.since = 0;
+    }
+
+    /// The window after one of this length.
+    pub(crate) fn next_window(&self, window: usize) -> usize {
+        let [_, shrink, least] = WINDOW;
+        window.saturating_sub(self.iterations_of(shrink)).max(self.iterations_of(least))
     }
 
     /// Takes in the loss and gradient at the present point.

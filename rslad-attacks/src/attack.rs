@@ -134,6 +134,11 @@ impl State {
         list.iter().map(|v| v.as_u64().ok_or_else(|| Self::lacks(name))).collect()
     }
 
+    pub(crate) fn uneven() -> Error {
+        let message = "the saved search has parts of different sizes, expected each example in one of them";
+        Error::Search(message.to_owned())
+    }
+
     pub(crate) fn lacks(name: &str) -> Error {
         Error::Search(format!("the saved search lacks `{name}`, expected what this attack has saved"))
     }

@@ -144,8 +144,13 @@ impl Ball {
         pixels::nearest(&(x + (pixels::sign(dx)? * step_size)?)?, self.values())
     }
 
+    /// The point of the ball and of [0, 1] that is nearest, the image's pixel where `x` is NaN: by tensor operations.
+    pub(crate) fn nearest(&self, x: Tensor) -> Result<Tensor> {
+        pixels::nearest(&x, self.values())
+    }
+
     /// The bounds with the image in the middle.
-    fn values(&self) -> [&Tensor; 3] {
+    pub(crate) fn values(&self) -> [&Tensor; 3] {
         [&self.lower, &self.x_nat, &self.upper]
     }
 

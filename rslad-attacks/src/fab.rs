@@ -4,7 +4,7 @@
 //! projects the point and the image onto the decision boundary within [0, 1], and goes to a mixture of
 //! both, a little too far. The projection is arithmetic on slices. Released: fra31/auto-attack a392200.
 
-mod projection;
+pub(crate) mod projection;
 
 use crate::aim::{Aim, Loss, holds, ranked};
 use crate::error::Result;
@@ -38,7 +38,7 @@ impl BoundarySearch {
 
 /// How many classes' boundaries are asked about at once: one forward serves so many ways back, and all of their
 /// gradients are held until the answer is heard.
-const TOGETHER: usize = 16;
+pub(crate) const TOGETHER: usize = 16;
 
 /// A walk along the boundary for each target and restart, until one finds a point in the ball.
 #[derive(Clone, Debug)]
@@ -99,7 +99,7 @@ enum Stage {
 }
 
 impl FabWalk {
-    fn ranks(&self) -> std::ops::Range<usize> {
+    pub(crate) fn ranks(&self) -> std::ops::Range<usize> {
         match &self.boundary {
             Boundary::Nearest => 0..0,
             Boundary::Targeted(ranks) => ranks.clone(),
@@ -142,7 +142,7 @@ impl FabWalk {
         }
     }
 
-    fn restarts(&self) -> usize {
+    pub(crate) fn restarts(&self) -> usize {
         self.search.restarts.get()
     }
 

@@ -101,6 +101,7 @@ mod fab;
 pub mod landscape;
 mod lanes;
 pub mod linf;
+mod lockstep;
 pub mod losses;
 pub mod objectives;
 mod pixels;

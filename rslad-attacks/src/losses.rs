@@ -7,7 +7,7 @@
 //! They return candle's own result, so that they fit into any closure. The closed forms that attacks
 //! ascend are in [`objectives`](crate::objectives).
 
-use candle_core::{D, DType, Result, Tensor, bail};
+use candle_core::{D, Result, Tensor, bail};
 
 /// The logarithm of the softmax.
 ///
@@ -127,15 +127,16 @@ pub(crate) fn best_other(logits: &Tensor, y: &Tensor) -> Result<Tensor> {
 /// The `n` largest logits of each row in descending order, inside the graph; their places are found
 /// outside it, the first of equals first (candle's sort is not stable).
 fn ranked_logits(logits: &Tensor, n: usize) -> Result<Tensor> {
-    let (rows, k) = logits.dims2()?;
+    let (_, k) = logits.dims2()?;
     if k < n {
         bail!("this loss compares the {n} largest logits, expected at least {n} classes, got {k}");
     }
-    let mut order = Vec::with_capacity(rows * n);
-    for row in logits.detach().to_dtype(DType::F64)?.to_vec2::<f64>()? {
-        let mut classes: Vec<u32> = (0..k as u32).collect();
-        classes.sort_by(|&a, &b| row[b as usize].total_cmp(&row[a as usize]));
-        order.extend_from_slice(&classes[..n]);
+    let (mut rest, mut places) = (logits.detach(), Vec::with_capacity(n));
+    let never = Tensor::full(f32::NEG_INFINITY, rest.dims(), rest.device())?.to_dtype(rest.dtype())?;
+    for _ in 0..n {
+        let place = rest.argmax_keepdim(1)?; // [N, 1]
+        rest = one_hot(&place, k)?.where_cond(&never, &rest)?;
+        places.push(place);
     }
-    logits.gather(&Tensor::from_vec(order, (rows, n), logits.device())?, 1)
+    logits.gather(&Tensor::cat(&places, 1)?, 1)
 }

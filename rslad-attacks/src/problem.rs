@@ -1,9 +1,11 @@
 //! What an attack is asked to solve: images, their balls, labels and a source of random numbers.
 
+use crate::attack::State;
 use crate::ball::Ball;
 use crate::error::{Error, Result};
 use crate::rows;
-use candle_core::{DType, Tensor};
+use crate::walk::Draw;
+use candle_core::{DType, Device, Tensor};
 use rslad_models::randomness::{Key, Purpose, Stream};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -130,6 +132,49 @@ impl Problem {
             Draws::Scripted { normal, .. } => self.scripted(normal),
             Draws::Steps(_) => Err(Self::only_steps()),
         }
+    }
+
+    /// Draws from (-1, 1) for each example, as many as are asked for.
+    ///
+    /// # Errors
+    /// When the draws are scripted for something else.
+    pub(crate) fn numbers(&self, purpose: Purpose, draw: Draw, count: usize) -> Result<Vec<Vec<f32>>> {
+        match &self.draws {
+            Draws::Keyed { seed, epoch } => {
+                let key = Key::new(*seed, purpose).epoch(*epoch).restart(draw.key());
+                let of = |&id: &u64| {
+                    let mut stream = key.stream(id);
+                    std::iter::repeat_with(|| stream.symmetric()).take(count).collect()
+                };
+                Ok(self.ids.iter().map(of).collect())
+            }
+            _ => Err(Error::Search("scripted draws are for searches on the processor".to_owned())),
+        }
+    }
+
+    /// The examples, written down.
+    pub(crate) fn save(&self) -> Result<State> {
+        let Draws::Keyed { seed, epoch } = &self.draws else {
+            let message = "a search with scripted draws cannot be saved; begin a new search instead";
+            return Err(Error::Search(message.to_owned()));
+        };
+        let eps = Tensor::new(self.ball.eps().get(), &Device::Cpu)?;
+        let named = [("x_nat", self.ball.x_nat()), ("y", &self.y), ("eps", &eps)];
+        let tensors = named.map(|(name, t)| (name.to_owned(), t.clone())).into();
+        Ok(State { tensors, json: serde_json::json!({ "ids": self.ids, "seed": seed, "epoch": epoch }) })
+    }
+
+    /// What [`Problem::save`] wrote down.
+    pub(crate) fn restore(state: &State) -> Result<Self> {
+        let ball = Ball::new(state.tensor("x_nat")?, state.eps()?)?;
+        let number =
+            |name: &str| state.json.get(name).and_then(|v| v.as_u64()).ok_or_else(|| State::lacks(name));
+        let draws = Draws::Keyed { seed: number("seed")?, epoch: number("epoch")? };
+        let (y, ids) = (state.tensor("y")?, state.list("ids")?);
+        if ids.len() != ball.n() || y.dims() != [ball.n()] {
+            return Err(State::uneven());
+        }
+        Self::new(ball, y, ids, draws)
     }
 
     /// Some of the examples, as a problem of their own.

@@ -2,9 +2,9 @@
 //! before have left standing. An example's verdict is its worst case over all of them.
 
 use crate::attack::{Access, Attack, Finished, Judged, Search, Stage, State, judge};
-use crate::ball::{Ball, Order};
+use crate::ball::Order;
 use crate::error::{Error, Result};
-use crate::problem::{Draws, Problem};
+use crate::problem::Problem;
 use candle_core::Tensor;
 use rslad_models::Classifier;
 use std::collections::HashMap;
@@ -135,20 +135,9 @@ impl<'a> InTurn<'a> {
     }
 
     fn restore(ensemble: &'a WorstCase, state: &State) -> Result<Self> {
-        let ball = Ball::new(state.tensor("x_nat")?, state.eps()?)?;
         let number =
             |name: &str| state.json.get(name).and_then(|v| v.as_u64()).ok_or_else(|| State::lacks(name));
-        let draws = Draws::Keyed { seed: number("seed")?, epoch: number("epoch")? };
-        let ids = state.list("ids")?;
-        let uneven = || {
-            let message =
-                "the saved search has parts of different sizes, expected each example in one of them";
-            Error::Search(message.to_owned())
-        };
-        if ids.len() != ball.n() || state.tensor("y")?.dims() != [ball.n()] {
-            return Err(uneven());
-        }
-        let open = Problem::new(ball, state.tensor("y")?, ids, draws)?;
+        let open = Problem::restore(state)?;
         let fresh = state.list("fresh")?;
         let saved =
             state.json.get("running").and_then(|v| v.as_object()).ok_or_else(|| State::lacks("running"))?;
@@ -170,7 +159,7 @@ impl<'a> InTurn<'a> {
         let lanes = fresh.len() + running.values().map(|search| search.lanes()).sum::<usize>();
         match lanes == open.ids().len() {
             true => Ok(Self { ensemble, n_classes, open: Some(open), fresh, running }),
-            false => Err(uneven()),
+            false => Err(State::uneven()),
         }
     }
 }
@@ -215,15 +204,7 @@ impl Search for InTurn<'_> {
         let Some(open) = &self.open else {
             return Err(Error::Search("the search is over, expected open lanes to save".to_owned()));
         };
-        let Draws::Keyed { seed, epoch } = open.draws() else {
-            let message = "an ensemble with scripted draws cannot be saved; begin a new search instead";
-            return Err(Error::Search(message.to_owned()));
-        };
-        let mut state = State::default();
-        let eps = Tensor::new(open.ball().eps().get(), open.y().device())?;
-        for (name, t) in [("x_nat", open.ball().x_nat()), ("y", open.y()), ("eps", &eps)] {
-            state.tensors.insert(name.to_owned(), t.clone());
-        }
+        let mut state = open.save()?;
         let mut running = serde_json::Map::new();
         for (at, search) in &self.running {
             let part = search.save()?;
@@ -231,14 +212,9 @@ impl Search for InTurn<'_> {
             state.tensors.extend(own);
             running.insert(at.to_string(), part.json);
         }
-        state.json = serde_json::json!({
-            "ids": open.ids(),
-            "fresh": self.fresh,
-            "seed": seed,
-            "epoch": epoch,
-            "n_classes": self.n_classes.unwrap_or(0),
-            "running": running,
-        });
+        state.json["fresh"] = serde_json::json!(self.fresh);
+        state.json["n_classes"] = self.n_classes.unwrap_or(0).into();
+        state.json["running"] = running.into();
         Ok(state)
     }
 }

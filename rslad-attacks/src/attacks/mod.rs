@@ -14,7 +14,7 @@ mod fab;
 mod fab_t;
 mod fgsm;
 mod pgd;
-mod square;
+pub(crate) mod square;
 
 pub use apgd_ce::ApgdCe;
 pub use apgd_dlr::ApgdDlr;

@@ -48,7 +48,7 @@ pub(super) const ENTRY: AttackEntry = AttackEntry {
     build: configured::<Square>,
 };
 
-const PURPOSE: Purpose = Purpose::named("attack/square");
+pub(crate) const PURPOSE: Purpose = Purpose::named("attack/square");
 
 /// After so many queries of 10,000 the area of the squares is halved.
 const HALVINGS: [usize; 9] = [10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000];
@@ -69,7 +69,7 @@ pub(crate) struct Here {
 
 impl Square {
     /// The side of a square before which so many were tried.
-    fn side(&self, tried: usize, [_, h, w]: [usize; 3]) -> usize {
+    pub(crate) fn side(&self, tried: usize, [_, h, w]: [usize; 3]) -> usize {
         let at = match self.schedule {
             Schedule::Fixed => tried,
             Schedule::Rescaled => (tried as f64 / self.queries.get() as f64 * 10_000.0) as usize,
@@ -128,7 +128,7 @@ fn whole([high, low]: [f32; 2]) -> f64 {
 /// The search of one example.
 #[derive(Clone, Debug)]
 pub(crate) struct Squares {
-    square: Square,
+    pub(crate) square: Square,
     leave: Leave,
 }
 

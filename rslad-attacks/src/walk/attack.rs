@@ -3,12 +3,13 @@
 use super::{Leave, Walk, Walkers};
 use crate::attack::{Access, Attack, Search, State};
 use crate::error::Result;
+use crate::lockstep::{Lockstep, Program};
 use crate::problem::Problem;
 
 /// What the file of such an attack says beside its configuration.
 pub(crate) trait WalkAttack: Send + Sync {
-    /// How one example is searched.
-    type Walk: Walk + 'static;
+    /// How one example is searched, and a batch where the network is on another device.
+    type Walk: Walk + Program + 'static;
 
     /// The name in the registry.
     const NAME: &'static str;
@@ -35,11 +36,18 @@ impl<A: WalkAttack> Attack for A {
     }
 
     fn search(&self, problem: &Problem, leave: Leave) -> Result<Box<dyn Search + '_>> {
-        Ok(Box::new(Walkers::begin(self.walk(leave), problem)?))
+        Ok(match (leave, problem.ball().x_nat().device().is_cpu()) {
+            (Leave::AtOnce, false) => Box::new(Lockstep::begin(self.walk(leave), problem)?),
+            _ => Box::new(Walkers::begin(self.walk(leave), problem)?),
+        })
     }
 
     fn restore(&self, state: &State) -> Result<Box<dyn Search + '_>> {
-        Ok(Box::new(Walkers::restore(self.walk(Leave::AtOnce), state)?))
+        let walk = self.walk(Leave::AtOnce);
+        Ok(match Lockstep::<A::Walk>::saved(state) {
+            true => Box::new(Lockstep::restore(walk, state)?),
+            false => Box::new(Walkers::restore(walk, state)?),
+        })
     }
 
     fn adapted(&self, n_classes: usize) -> Option<String> {

@@ -52,6 +52,13 @@ pub(crate) struct Draw {
     pub(crate) step: u64,
 }
 
+impl Draw {
+    /// Its number in the keyed streams.
+    pub(crate) fn key(self) -> u64 {
+        self.restart << 32 | self.step
+    }
+}
+
 impl Site {
     pub(crate) fn all(problem: &Problem) -> Result<Vec<Self>> {
         let ball = problem.ball();
@@ -98,8 +105,7 @@ impl Site {
     pub(crate) fn uniform(&self, purpose: Purpose, draw: Draw, n: usize) -> Result<Vec<f32>> {
         match &self.draws {
             Drawn::Keyed { seed, epoch } => {
-                let restart = draw.restart << 32 | draw.step;
-                let mut stream = Key::new(*seed, purpose).epoch(*epoch).restart(restart).stream(self.id);
+                let mut stream = Key::new(*seed, purpose).epoch(*epoch).restart(draw.key()).stream(self.id);
                 Ok(std::iter::repeat_with(|| stream.symmetric()).take(n).collect())
             }
             Drawn::Steps(steps) => match steps.get(draw.step as usize) {
