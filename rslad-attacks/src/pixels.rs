@@ -10,6 +10,9 @@
 use crate::error::{Error, Result};
 use candle_core::{CpuStorage, Storage, Tensor};
 
+/// As many values as the compiler needs to know of to work on vectors of them.
+const CHUNK: usize = 64;
+
 /// `f` of the values at each place, shaped like the first tensor.
 ///
 /// # Errors
@@ -30,7 +33,19 @@ pub(crate) fn map<const N: usize>(tensors: [&Tensor; N], f: impl Fn([f32; N]) ->
         };
         *slot = &all[layout.start_offset()..][..n];
     }
-    let mapped: Vec<f32> = (0..n).map(|i| f(std::array::from_fn(|k| values[k][i]))).collect();
+    let mut mapped = vec![0.0; n];
+    for (chunk, mapped) in mapped.chunks_mut(CHUNK).enumerate() {
+        let own = values.map(|values| &values[chunk * CHUNK..]);
+        match (own.map(<[f32]>::first_chunk::<CHUNK>), <&mut [f32; CHUNK]>::try_from(&mut *mapped)) {
+            (own, Ok(mapped)) if own.iter().all(Option::is_some) => {
+                let own = own.map(|own| own.expect("just seen"));
+                (0..CHUNK).for_each(|i| mapped[i] = f(std::array::from_fn(|k| own[k][i])));
+            }
+            _ => {
+                mapped.iter_mut().enumerate().for_each(|(i, to)| *to = f(std::array::from_fn(|k| own[k][i])))
+            }
+        }
+    }
     Ok(Tensor::from_vec(mapped, like.shape(), like.device())?)
 }
 

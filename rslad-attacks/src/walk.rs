@@ -183,7 +183,7 @@ impl<W: Walk> Walkers<W> {
 
 /// Elementary operations that hearing an answer takes for each pixel, about: more than one thread pays for
 /// a hundred small images.
-const PER_PIXEL: u64 = 16;
+const PER_PIXEL: u64 = 64;
 
 fn answers_of(logits: &Tensor, n: usize) -> Result<Vec<Answer>> {
     Ok(rows(logits, n)?.into_iter().map(|logits| Answer { logits, slopes: Vec::new() }).collect())

@@ -1,11 +1,12 @@
 //! Forwards of images that differ from earlier ones in few pixels.
 //!
 //! A black-box search asks about one image thousands of times, each time with another small square on it. In
-//! the first steps of a network a square reaches little beyond itself. So the values of these steps are kept,
-//! of each image, and computed again only where the square reaches; what they were there is put aside, in
-//! case the next question is a change of the image without this square. The steps after them run as they
-//! always do. Every pixel is the same sum in the same order wherever it lies, so the logits are those of a whole
-//! forward, to the bit.
+//! the first steps of a network a square reaches little beyond itself. So of each image the values of these
+//! steps are kept as they are without the square, and what the square reaches is computed in a buffer that
+//! all images use in turn, and that stays in the processor's cache: what it needs around the square is copied
+//! there. The steps after them run as they always do. A question may also be a change of the last one, with
+//! its square; then that one is computed again, and kept. Every pixel is the same sum in the same order
+//! wherever it lies, so the logits are those of a whole forward, to the bit.
 
 mod rect;
 
@@ -64,16 +65,17 @@ struct Group {
     /// As of the last question, and as of the one that it was a change of: `[seat][C, H, W]`.
     now: Vec<f32>,
     before: Vec<f32>,
-    /// As of the last question; empty of what the steps write that are taken whole.
+    /// What the steps make of `before`, `[seat]` of each value; empty of what is taken whole.
     values: Vec<Vec<f32>>,
-    undo: Vec<Undo>, // of each seat
+    bench: Workbench,
 }
 
-/// Where the last question was another than the one before it, and what the values were there.
-#[derive(Clone, Default)]
-struct Undo {
-    touched: Vec<Rect>, // of each value
-    values: Vec<f32>,   // of one value after the other, row by row
+/// Where one image at a time is worked on.
+struct Workbench {
+    /// Each value where it is touched, and what was copied around that.
+    values: Vec<Vec<f32>>,
+    /// Where a value is another than that of the image that this one is a change of.
+    touched: Vec<Rect>,
 }
 
 /// A row of a question: which image of the batch, on which seat, and whether it just sat down.
@@ -110,11 +112,11 @@ impl Recall {
         (recall.steps > 0 && bytes <= MOST_BYTES).then_some(recall)
     }
 
-    /// Floats that an image and its values take, as they are and as they were.
+    /// Floats that an image and its values take, the image as it is and as it was.
     fn floats(&self, way: &Way<'_>) -> usize {
         let kept = kept(way.runner.program, self.steps);
         let values = way.runner.plan.layouts.iter().zip(kept).filter(|(_, kept)| *kept);
-        2 * (way.image() + values.map(|(layout, _)| layout.image()).sum::<usize>())
+        2 * way.image() + values.map(|(layout, _)| layout.image()).sum::<usize>()
     }
 
     /// The logits of the images, `[n, K]`.
@@ -175,18 +177,6 @@ impl Recall {
     }
 }
 
-impl Undo {
-    fn clear(&mut self) {
-        self.touched.fill(Rect::default());
-        self.values.clear();
-    }
-
-    /// Puts aside what is about to be written.
-    fn save(&mut self, value: &[f32], rect: &Rect, layout: &Layout) {
-        lines(rect, layout).for_each(|line| self.values.extend_from_slice(&value[line]));
-    }
-}
-
 /// Where the rows of a rectangle lie in an image.
 fn lines(rect: &Rect, layout: &Layout) -> impl Iterator<Item = Range<usize>> {
     let (first, length) = (layout.at(0, rect.columns.start as isize), rect.columns.len() * layout.stride());
@@ -203,143 +193,151 @@ impl Group {
     fn new(way: &Way<'_>, steps: usize, seats: usize) -> Self {
         let layouts = &way.runner.plan.layouts;
         let kept = kept(way.runner.program, steps);
-        let value =
-            |(layout, kept): (&Layout, bool)| vec![0.0; if kept { seats * layout.image() } else { 0 }];
+        let values = |images: usize| -> Vec<Vec<f32>> {
+            let size = |(layout, kept): (&Layout, &bool)| if *kept { images * layout.image() } else { 0 };
+            layouts.iter().zip(&kept).map(|of| vec![0.0; size(of)]).collect()
+        };
         let images = vec![0.0; seats * way.image()];
-        let undo = Undo { touched: vec![Rect::default(); layouts.len()], values: Vec::new() };
         Self {
             seats: vec![None; seats],
             before: images.clone(),
             now: images,
-            values: layouts.iter().zip(kept).map(value).collect(),
-            undo: vec![undo; seats],
+            values: values(seats),
+            bench: Workbench { values: values(1), touched: vec![Rect::default(); layouts.len()] },
         }
     }
 
     /// The logits of some rows of a question whose images are `pixels`.
     fn logits(&mut self, way: &Way<'_>, steps: usize, rows: &[Row], pixels: &[f32]) -> Vec<f32> {
+        let Runner { program, plan, .. } = way.runner;
+        let mut logits = vec![0.0; rows.len() * program.values.last().map_or(0, |logits| logits.channels)];
         if rows.is_empty() {
-            return Vec::new();
+            return logits;
         }
-        for row in rows {
+        let mut buffers = plan.buffers(Hold::Passing, rows.len());
+        let mut passing = buffers.whole(rows.len());
+        for (i, row) in rows.iter().enumerate() {
             self.turn_to(way, steps, *row, &pixels[of_seat(row.row, way.image())]);
+            for v in (0..self.values.len()).filter(|v| read_later(program, steps, *v)) {
+                let layout = &plan.layouts[v];
+                let to = &mut passing.slots[plan.slot(Hold::Passing, v)][of_seat(i, layout.image())];
+                to.copy_from_slice(&self.values[v][of_seat(row.seat, layout.image())]);
+                copy(&self.bench.values[v], to, &self.bench.touched[v], layout);
+            }
         }
-        for i in 0..steps {
-            self.step(way, i, rows);
-        }
-        for row in rows.iter().filter(|row| row.new) {
-            self.undo[row.seat].clear(); // there is nothing to go back to
-        }
-        self.finish(way, steps, rows)
+        way.runner.forward(steps..program.steps.len(), &mut passing);
+        way.runner.logits(&passing, &mut logits);
+        plan.give_back([buffers]);
+        logits
     }
 
-    /// Makes the values those of the image that this one is a change of, and the images' own those of this one.
+    /// Takes the steps of an image as far as it is a change of one whose values are known.
     fn turn_to(&mut self, way: &Way<'_>, steps: usize, Row { seat, new, .. }: Row, image: &[f32]) {
-        let layouts = &way.runner.plan.layouts;
         let own = of_seat(seat, way.image());
-        let (now, before) = (&mut self.now[own.clone()], &mut self.before[own]);
-        let undo = &mut self.undo[seat];
         let rect = if new {
-            before.copy_from_slice(image);
-            Rect::of(&layouts[0])
+            self.now[own.clone()].copy_from_slice(image);
+            self.keep(way, steps, seat, None); // from here on it is a change of itself
+            Rect::default()
         } else {
-            let [from_now, from_before] =
-                [&*now, &*before].map(|from| Rect::of_differences(image, from, way.shape));
+            let [now, before] = [&self.now, &self.before].map(|images| &images[own.clone()]);
+            let differences = |a, b| Rect::of_differences(a, b, way.shape);
+            let [from_now, from_before] = [now, before].map(|from| differences(image, from));
             if from_now.area() < from_before.area() {
-                before.copy_from_slice(now);
+                let last = differences(now, before);
+                self.keep(way, steps, seat, Some(last));
                 from_now
             } else {
-                let mut saved = undo.values.as_slice();
-                let steps = &way.runner.program.steps[..steps];
-                for v in std::iter::once(0).chain(steps.iter().map(|step| step.target)) {
-                    let value = &mut self.values[v][of_seat(seat, layouts[v].image())];
-                    for line in lines(&undo.touched[v], &layouts[v]) {
-                        let (first, rest) = saved.split_at(line.len());
-                        value[line].copy_from_slice(first);
-                        saved = rest;
-                    }
-                }
                 from_before
             }
         };
-        now.copy_from_slice(image);
-        undo.clear();
-        let value = &mut self.values[0][of_seat(seat, layouts[0].image())];
-        if !new {
-            undo.save(value, &rect, &layouts[0]);
-        }
-        import(image, &rect, &layouts[0], value);
-        undo.touched[0] = rect;
+        self.now[own].copy_from_slice(image);
+        self.steps(way, steps, seat, Some(rect));
     }
 
-    /// Takes a step again where it is reached.
-    fn step(&mut self, way: &Way<'_>, i: usize, rows: &[Row]) {
+    /// Makes the last question of a seat the one that the next is a change of; `rect` is where the two differ: none
+    /// where the one before is of no use.
+    fn keep(&mut self, way: &Way<'_>, steps: usize, seat: usize, rect: Option<Rect>) {
+        self.steps(way, steps, seat, rect);
+        let own = of_seat(seat, way.image());
+        self.before[own.clone()].copy_from_slice(&self.now[own]);
+        for (v, layout) in way.runner.plan.layouts.iter().enumerate() {
+            if let Some(value) = self.values[v].get_mut(of_seat(seat, layout.image())) {
+                copy(&self.bench.values[v], value, &self.bench.touched[v], layout);
+            }
+        }
+    }
+
+    /// Takes the steps of the present image of a seat, which differs from the one before in `rect`.
+    fn steps(&mut self, way: &Way<'_>, steps: usize, seat: usize, rect: Option<Rect>) {
+        let Runner { program, plan, .. } = way.runner;
+        let image = &self.now[of_seat(seat, way.image())];
+        let whole = |v: usize| Rect::of(&plan.layouts[v]);
+        self.bench.touched.fill(Rect::default());
+        self.bench.touched[0] = rect.clone().unwrap_or_else(|| whole(0));
+        import(image, &self.bench.touched[0], &plan.layouts[0], &mut self.bench.values[0]);
+        for (i, step) in program.steps[..steps].iter().enumerate() {
+            let reached = match rect {
+                None => whole(step.target),
+                Some(_) => carried(program, plan, i, &self.bench.touched),
+            };
+            if !reached.is_empty() {
+                self.step(way, i, seat, reached);
+            }
+        }
+    }
+
+    /// Takes a step again in `rect`.
+    fn step(&mut self, way: &Way<'_>, i: usize, seat: usize, rect: Rect) {
         let Runner { isa, program, plan, weights, .. } = way.runner;
         let (step, sweeps) = (&program.steps[i], &plan.sweeps[i]);
         let layout = &plan.layouts[step.target];
-        let mut target = take(&mut self.values[step.target]);
-        for row in rows {
-            let undo = &mut self.undo[row.seat];
-            let rect = if row.new { Rect::of(layout) } else { carried(program, plan, i, &undo.touched) };
-            if !row.new {
-                undo.save(&target[of_seat(row.seat, layout.image())], &rect, layout);
-            }
-            undo.touched[step.target] = rect;
-        }
-        let values = &self.values;
+        self.surround(way, step.source, seat, &read(program, plan, i, &rect));
+        step.add.into_iter().for_each(|v| self.surround(way, v, seat, &rect));
+        let mut target = take(&mut self.bench.values[step.target]);
+        let values = &self.bench.values;
         let source = &values[step.source];
         let rectify = if program.values[step.target].rectified { Rectify::Forward } else { Rectify::No };
         let add = step.add.map_or(Add::Nothing, |v| Add::Tensor(&values[v]));
         let end = |bias| Epilogue { bias, add, rectify };
-        let rects = rows.iter().map(|row| (row.seat, &self.undo[row.seat].touched[step.target]));
-        let runs = rects.clone().flat_map(|(seat, rect)| rect.runs(layout.width).map(move |run| (seat, run)));
         match (step.kind, &weights.steps[i], &sweeps.forward) {
             (Kind::Conv(_), Numbers::Conv { forward, bias, .. }, _) if let Some(tiles) = &sweeps.tiles[0] => {
-                let tiled = |(seat, rect): (usize, &Rect)| {
-                    rect.tiles(TILE).runs(layout.width.div_ceil(TILE)).map(move |run| (seat, run))
-                };
+                let runs = rect.tiles(TILE).runs(layout.width.div_ceil(TILE));
+                let tiles = tiles.only(runs);
                 let weights = (forward, Turn::None);
-                let tiles = tiles.only(rects.flat_map(tiled));
                 winograd(isa, &tiles, weights, 1, source, &mut target, &end(bias.as_deref()));
             }
             (Kind::Conv(_), Numbers::Conv { forward, bias, .. }, Some(sweep)) => {
-                let sweep = sweep.only(self.seats.len(), runs);
+                let sweep = sweep.only(rect.runs(layout.width));
                 direct(isa, &sweep, forward, 1, source, &mut target, &end(bias.as_deref()));
             }
             (Kind::Depthwise(_), Numbers::Depthwise { forward, bias, .. }, Some(sweep)) => {
-                let sweep = sweep.only(self.seats.len(), runs);
+                let sweep = sweep.only(rect.runs(layout.width));
                 depthwise(isa, &sweep, forward, 1, source, &mut target, &end(bias.as_deref()));
             }
             (Kind::Affine(_, curve), Numbers::Affine { scale, shift }, _) => {
-                for (seat, rect) in rects {
-                    let own = of_seat(seat, layout.image());
-                    let add = step.add.map_or(Add::Nothing, |v| Add::Tensor(&values[v][own.clone()]));
-                    let only = layout.only(rect.rows.clone(), rect.columns.clone());
-                    let (by, end) = (Affine { scale, shift, curve }, Epilogue { bias: None, add, rectify });
-                    affine(isa, &only, 1, &source[own.clone()], by, &mut target[own], &end);
-                }
+                let only = layout.only(rect.rows.clone(), rect.columns.clone());
+                affine(isa, &only, 1, source, Affine { scale, shift, curve }, &mut target, &end(None));
             }
             (kind, ..) => unreachable!("{kind:?} is not taken again in part"),
         }
-        self.values[step.target] = target;
+        self.bench.values[step.target] = target;
+        self.bench.touched[step.target] = rect;
     }
 
-    /// The steps that are taken whole.
-    fn finish(&self, way: &Way<'_>, steps: usize, rows: &[Row]) -> Vec<f32> {
-        let Runner { program, plan, .. } = way.runner;
-        let mut logits = vec![0.0; rows.len() * program.values.last().map_or(0, |logits| logits.channels)];
-        let mut buffers = plan.buffers(Hold::Passing, rows.len());
-        let mut values = buffers.whole(rows.len());
-        for (v, kept) in self.values.iter().enumerate().filter(|(v, _)| read_later(program, steps, *v)) {
-            let image = plan.layouts[v].image();
-            let copies = values.slots[plan.slot(Hold::Passing, v)].chunks_exact_mut(image);
-            rows.iter().zip(copies).for_each(|(row, to)| to.copy_from_slice(&kept[of_seat(row.seat, image)]));
+    /// Copies a value of the image before around what is touched, so that all of `needed` can be read.
+    fn surround(&mut self, way: &Way<'_>, v: usize, seat: usize, needed: &Rect) {
+        let layout = &way.runner.plan.layouts[v];
+        let from = &self.values[v][of_seat(seat, layout.image())];
+        let (to, touched) = (&mut self.bench.values[v], &self.bench.touched[v]);
+        for part in needed.without(touched) {
+            copy(from, to, &part, layout);
         }
-        way.runner.forward(steps..program.steps.len(), &mut values);
-        way.runner.logits(&values, &mut logits);
-        plan.give_back([buffers]);
-        logits
     }
+}
+
+/// Copies the pixels of a rectangle of an image to the same place of another.
+fn copy(from: &[f32], to: &mut [f32], rect: &Rect, layout: &Layout) {
+    lines(rect, layout).for_each(|line| to[line.clone()].copy_from_slice(&from[line]));
 }
 
 /// Writes some pixels of an image where the first step reads them.
@@ -391,4 +389,21 @@ fn carried(program: &Program, plan: &Plan, i: usize, touched: &[Rect]) -> Rect {
     };
     let reached = step.add.map_or(reached.clone(), |v| reached.with(&touched[v]));
     if plan.sweeps[i].tiles[0].is_some() { reached.tiled(TILE, layout) } else { reached }
+}
+
+/// What a step reads of its source to make `rect` of its target, inside the plane.
+fn read(program: &Program, plan: &Plan, i: usize, rect: &Rect) -> Rect {
+    let step = &program.steps[i];
+    let plane = &plan.layouts[step.source];
+    match step.kind {
+        Kind::Conv(conv) | Kind::Depthwise(conv) if plan.sweeps[i].tiles[0].is_some() => {
+            let tiles = Rect {
+                rows: rect.rows.start..rect.rows.end.next_multiple_of(TILE),
+                columns: rect.columns.start..rect.columns.end.next_multiple_of(TILE),
+            };
+            tiles.read_through(&conv.window, plane)
+        }
+        Kind::Conv(conv) | Kind::Depthwise(conv) => rect.read_through(&conv.window, plane),
+        Kind::Affine(..) | Kind::Norm(_) | Kind::Mean => rect.clone(),
+    }
 }

@@ -178,6 +178,11 @@ impl Classifier for Frozen {
 
 /// Least images of a group: enough to use each weight of the last layers more than once.
 const GROUP: usize = 16;
+/// Multiply-adds of a call that is over before a thread that wakes late counts for little: a few milliseconds.
+const BRIEF: u64 = 1 << 28;
+/// In such a call each thread has so many groups, of so many images at least, that the others can take over. Not where
+/// Winograd's algorithm runs, which transforms its weights for every group.
+const BRIEF_GROUPS: (usize, usize) = (4, 8);
 
 impl Compiled {
     fn logits(&self, graph: &Graph, x: &Tensor) -> Result<Tensor> {
@@ -279,9 +284,14 @@ impl Compiled {
     /// The threads for `n` images and how many images each takes at a time. A result never depends on
     /// either.
     fn groups(&self, plan: &Plan, n: usize, multiply_adds: u64) -> (Threads, usize) {
-        let threads = self.threads.for_work(n as u64 * multiply_adds);
-        let size = plan.cached.max(GROUP);
-        let groups = n.div_ceil(size).next_multiple_of(threads.count());
+        let work = n as u64 * multiply_adds;
+        let threads = self.threads.for_work(work);
+        let winograd = plan.sweeps.iter().any(|sweeps| sweeps.tiles[0].is_some());
+        let finer = match work < BRIEF && threads.count() > 1 && !winograd {
+            true => (n / BRIEF_GROUPS.1).min(BRIEF_GROUPS.0 * threads.count()),
+            false => 0,
+        };
+        let groups = n.div_ceil(plan.cached.max(GROUP)).max(finer).next_multiple_of(threads.count());
         (threads, n.div_ceil(groups))
     }
 

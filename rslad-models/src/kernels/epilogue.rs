@@ -90,4 +90,47 @@ impl Raw {
             value
         }
     }
+
+    /// As [`Raw::apply`] for the vectors of `M` pixels, which are stored from `to` on: what there is to do is looked at
+    /// once for all of them.
+    ///
+    /// # Safety
+    /// As [`Raw::apply`], for every vector.
+    #[inline(always)]
+    pub(super) unsafe fn apply_to_block<S: Simd, const M: usize, const V: usize>(
+        &self,
+        block: &mut [[S; V]; M],
+        channel: usize,
+        to: &[usize; M],
+    ) {
+        // SAFETY: `Epilogue::raw` checked that the tensors reach as far as the destination.
+        unsafe {
+            if !self.bias.is_null() {
+                each(block, to, |sum, c, _| sum.add(S::load(self.bias.add(channel + c))));
+            }
+            if !self.add.is_null() {
+                each(block, to, |sum, c, to| sum.add(S::load(self.add.add(to + c))));
+            }
+            if self.relu {
+                each(block, to, |sum, _, _| sum.relu());
+            }
+            if !self.gate.is_null() {
+                each(block, to, |sum, c, to| sum.gated(S::load(self.gate.add(to + c))));
+            }
+        }
+    }
+}
+
+/// Replaces every vector of a block; `f` is told its first channel among those of the pixel, and where the pixel is stored.
+#[inline(always)]
+fn each<S: Simd, const M: usize, const V: usize>(
+    block: &mut [[S; V]; M],
+    to: &[usize; M],
+    f: impl Fn(S, usize, usize) -> S,
+) {
+    for (sums, &to) in block.iter_mut().zip(to) {
+        for (v, sum) in sums.iter_mut().enumerate() {
+            *sum = f(*sum, v * S::LANES, to);
+        }
+    }
 }

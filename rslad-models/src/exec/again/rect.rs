@@ -74,6 +74,36 @@ impl Rect {
         }
     }
 
+    /// The input pixels, of those that there are, that a window reads for these outputs.
+    pub(super) fn read_through(&self, window: &Window, from: &Layout) -> Self {
+        let line = |outputs: &Range<usize>, pad: usize, length: usize| {
+            let first = (outputs.start * window.stride).saturating_sub(pad);
+            let end = (outputs.end.saturating_sub(1) * window.stride + window.kernel).saturating_sub(pad);
+            first.min(length)..end.min(length)
+        };
+        Self {
+            rows: line(&self.rows, window.pad.top, from.height),
+            columns: line(&self.columns, window.pad.left, from.width),
+        }
+    }
+
+    /// What of it is outside another one, in parts: above, below, to the left and to the right of it.
+    pub(super) fn without(&self, other: &Self) -> [Self; 4] {
+        if other.is_empty() {
+            return [self.clone(), Self::default(), Self::default(), Self::default()];
+        }
+        let inside = |at: usize, range: &Range<usize>| at.clamp(range.start, range.end);
+        let [top, bottom] = [other.rows.start, other.rows.end].map(|y| inside(y, &self.rows));
+        let [left, right] = [other.columns.start, other.columns.end].map(|x| inside(x, &self.columns));
+        let part = |rows: Range<usize>, columns: Range<usize>| Self { rows, columns };
+        [
+            part(self.rows.start..top, self.columns.clone()),
+            part(bottom..self.rows.end, self.columns.clone()),
+            part(top..bottom, self.columns.start..left),
+            part(top..bottom, right..self.columns.end),
+        ]
+    }
+
     /// Whole squares of `side` pixels, cut off where the plane ends.
     pub(super) fn tiled(&self, side: usize, plane: &Layout) -> Self {
         let line = |line: &Range<usize>, length: usize| {
@@ -123,6 +153,39 @@ mod tests {
             prop_assert!(reading.iter().all(|o| reached.rows.contains(o)), "{reading:?} {reached:?}");
             if stride <= kernel {
                 prop_assert_eq!(reached.rows.collect::<Vec<_>>(), reading);
+            }
+        }
+
+        #[test]
+        fn what_outputs_read_is_what_their_windows_cover(
+            (kernel, stride, pad) in (1..=5usize, 1..=3usize, 0..=2usize),
+            (height, top, rows) in (5..=12usize, 0..12usize, 1..4usize),
+        ) {
+            let window = Window { kernel, stride, pad: Pad::all(pad) };
+            let outputs = (height + 2 * pad - kernel) / stride + 1;
+            let top = top.min(outputs - 1);
+            let rect = Rect { rows: top..(top + rows).min(outputs), columns: 0..1 };
+            let read = rect.read_through(&window, &plane(height, 1)).rows;
+            let covers = |i: &usize| rect.rows.clone().any(|o| (o * stride..o * stride + kernel).contains(&(i + pad)));
+            prop_assert!((0..height).filter(covers).all(|i| read.contains(&i)));
+            // Windows that leave gaps may begin or end with one.
+            for end in [read.start, read.end.saturating_sub(1)] {
+                let right = read.is_empty() || covers(&end) || stride > kernel;
+                prop_assert!(right, "{read:?} ends at {end}, which no window covers");
+            }
+        }
+
+        #[test]
+        fn what_is_outside_another_is_in_one_part(
+            [a, b] in prop::array::uniform2((0..6usize, 0..4usize, 0..6usize, 0..4usize)),
+        ) {
+            let rect = |(y, h, x, w)| Rect { rows: y..y + h, columns: x..x + w };
+            let (a, b): (Rect, Rect) = (rect(a), rect(b));
+            let parts = a.without(&b);
+            for (y, x) in (0..10).flat_map(|y| (0..10).map(move |x| (y, x))) {
+                let inside = |rect: &Rect| rect.rows.contains(&y) && rect.columns.contains(&x);
+                let expected = usize::from(inside(&a) && !inside(&b));
+                prop_assert_eq!(parts.iter().filter(|part| inside(part)).count(), expected, "at {}, {}", y, x);
             }
         }
 

@@ -129,16 +129,17 @@ impl Direct<'_> {
                 from[m] = unsafe { self.source.add(source) };
                 to[m] = target + channel;
             }
-            let repeated = from[0];
-            from[n..].fill(repeated); // a last short block repeats a pixel and drops the copies
+            let repeated = (from[0], to[0]);
+            from[n..].fill(repeated.0); // a last short block repeats a pixel and drops the copies
+            to[n..].fill(repeated.1);
             // SAFETY: the offsets were checked, and the panel holds taps * depth rows of V vectors.
             unsafe {
                 let mut block = [[S::splat(0.0); V]; M];
                 sums(&from, &self.sweep.taps, self.sweep.depth, weights, &mut block);
+                self.epilogue.apply_to_block(&mut block, channel, &to);
                 for (sums, &to) in block.iter().zip(&to).take(n) {
                     for (v, &sum) in sums.iter().enumerate() {
-                        let c = v * S::LANES;
-                        self.epilogue.apply(sum, channel + c, to + c).store(self.target.add(to + c));
+                        sum.store(self.target.add(to + v * S::LANES));
                     }
                 }
             }
@@ -146,6 +147,9 @@ impl Direct<'_> {
         }
     }
 }
+
+/// So many channels are added without a branch between them: over few, the processor mispredicts where a loop ends.
+const UNROLLED: usize = 8;
 
 /// The sums of `M` pixels over all taps and channels. They stay in registers as long as no index into
 /// the accumulators depends on data; so the result goes through memory at the very end.
@@ -163,20 +167,41 @@ pub(super) unsafe fn sums<S: Simd, const M: usize, const V: usize>(
         let mut sums = [[S::splat(0.0); V]; M];
         for &tap in taps {
             let pixel: [*const f32; M] = std::array::from_fn(|m| from[m].add(tap));
-            for d in 0..depth {
-                let row: [S; V] = std::array::from_fn(|v| S::load(weights.add(v * S::LANES)));
-                weights = weights.add(V * S::LANES);
-                for m in 0..M {
-                    let x = S::splat(*pixel[m].add(d));
-                    for v in 0..V {
-                        sums[m][v] = x.mul_add(row[v], sums[m][v]);
-                    }
+            let mut d = 0;
+            while d + UNROLLED <= depth {
+                for d in d..d + UNROLLED {
+                    add_products(&pixel, d, &mut weights, &mut sums);
                 }
+                d += UNROLLED;
+            }
+            for d in d..depth {
+                add_products(&pixel, d, &mut weights, &mut sums);
             }
         }
         for m in 0..M {
             for v in 0..V {
                 std::ptr::write(&raw mut out[m][v], sums[m][v]);
+            }
+        }
+    }
+}
+
+/// Adds the products of one channel of `M` pixels and the next row of weights.
+#[inline(always)]
+unsafe fn add_products<S: Simd, const M: usize, const V: usize>(
+    pixel: &[*const f32; M],
+    channel: usize,
+    weights: &mut *const f32,
+    sums: &mut [[S; V]; M],
+) {
+    // SAFETY: the promise of `sums`.
+    unsafe {
+        let row: [S; V] = std::array::from_fn(|v| S::load(weights.add(v * S::LANES)));
+        *weights = weights.add(V * S::LANES);
+        for m in 0..M {
+            let x = S::splat(*pixel[m].add(channel));
+            for v in 0..V {
+                sums[m][v] = x.mul_add(row[v], sums[m][v]);
             }
         }
     }

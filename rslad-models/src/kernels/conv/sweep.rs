@@ -91,22 +91,14 @@ impl Sweep {
         }
     }
 
-    /// The same walk over some runs of pixels of `images` images, which lie one after the other and count as one
-    /// here: `(image, pixels)`, the pixels counted as they are walked.
-    pub(crate) fn only(&self, images: usize, runs: impl Iterator<Item = (usize, Range<usize>)>) -> Self {
+    /// The same walk over some runs of pixels of an image, counted as they are walked.
+    pub(crate) fn only(&self, runs: impl Iterator<Item = Range<usize>>) -> Self {
         let (mut sources, mut targets) = (Vec::new(), Vec::new());
-        for (image, pixels) in runs {
-            sources.extend(self.sources[pixels.clone()].iter().map(|at| image * self.source_image + at));
-            targets.extend(self.targets[pixels].iter().map(|at| image * self.target_image + at));
+        for pixels in runs {
+            sources.extend_from_slice(&self.sources[pixels.clone()]);
+            targets.extend_from_slice(&self.targets[pixels]);
         }
-        Self {
-            taps: self.taps.clone(),
-            sources,
-            targets,
-            source_image: images * self.source_image,
-            target_image: images * self.target_image,
-            ..*self
-        }
+        Self { taps: self.taps.clone(), sources, targets, ..*self }
     }
 
     /// Panics unless `images` images fit into slices of these lengths, every read and write included.

@@ -89,16 +89,10 @@ impl Tiles {
         Self { places: places.collect(), source: *source, target: *target }
     }
 
-    /// Some runs of the tiles of images that lie one after the other and count as one here: `(image, tiles)`.
-    pub(crate) fn only(&self, runs: impl Iterator<Item = (usize, Range<usize>)>) -> Self {
-        let of = |(image, tiles): (usize, Range<usize>)| {
-            self.places[tiles].iter().map(move |tile| Tile {
-                source: image * self.source.image() + tile.source,
-                target: image * self.target.image() + tile.target,
-                ..*tile
-            })
-        };
-        Self { places: runs.flat_map(of).collect(), source: self.source, target: self.target }
+    /// Some runs of the tiles of an image.
+    pub(crate) fn only(&self, runs: impl Iterator<Item = Range<usize>>) -> Self {
+        let places = runs.flat_map(|tiles| self.places[tiles].iter().copied());
+        Self { places: places.collect(), source: self.source, target: self.target }
     }
 
     /// Panics unless `images` images fit into slices of these lengths, every read and write included. Returns how
