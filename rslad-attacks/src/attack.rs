@@ -129,6 +129,10 @@ impl State {
         self.tensors.get(name).ok_or_else(|| Self::lacks(name))
     }
 
+    pub(crate) fn number(&self, name: &str) -> Result<u64> {
+        self.json.get(name).and_then(|v| v.as_u64()).ok_or_else(|| Self::lacks(name))
+    }
+
     pub(crate) fn list(&self, name: &str) -> Result<Vec<u64>> {
         let list = self.json.get(name).and_then(|v| v.as_array()).ok_or_else(|| Self::lacks(name))?;
         list.iter().map(|v| v.as_u64().ok_or_else(|| Self::lacks(name))).collect()

@@ -59,9 +59,9 @@ impl Fields {
     pub(crate) fn count(&mut self, name: &str, value: &mut usize) {
         match self.reading {
             false => self.state.json[name] = (*value).into(),
-            true => match self.state.json.get(name).and_then(|count| count.as_u64()) {
-                Some(count) => *value = count as usize,
-                None => self.failed = Some(State::lacks(name)),
+            true => match self.state.number(name) {
+                Ok(count) => *value = count as usize,
+                Err(error) => self.failed = Some(error),
             },
         }
     }

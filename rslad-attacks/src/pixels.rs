@@ -34,18 +34,13 @@ pub(crate) fn map<const N: usize>(tensors: [&Tensor; N], f: impl Fn([f32; N]) ->
         *slot = &all[layout.start_offset()..][..n];
     }
     let mut mapped = vec![0.0; n];
-    for (chunk, mapped) in mapped.chunks_mut(CHUNK).enumerate() {
-        let own = values.map(|values| &values[chunk * CHUNK..]);
-        match (own.map(<[f32]>::first_chunk::<CHUNK>), <&mut [f32; CHUNK]>::try_from(&mut *mapped)) {
-            (own, Ok(mapped)) if own.iter().all(Option::is_some) => {
-                let own = own.map(|own| own.expect("just seen"));
-                (0..CHUNK).for_each(|i| mapped[i] = f(std::array::from_fn(|k| own[k][i])));
-            }
-            _ => {
-                mapped.iter_mut().enumerate().for_each(|(i, to)| *to = f(std::array::from_fn(|k| own[k][i])))
-            }
-        }
+    let from = values.map(|values| values.as_chunks::<CHUNK>());
+    let (chunks, rest) = mapped.as_chunks_mut::<CHUNK>();
+    for (chunk, to) in chunks.iter_mut().enumerate() {
+        let from = from.map(|(chunks, _)| &chunks[chunk]);
+        to.iter_mut().enumerate().for_each(|(i, to)| *to = f(std::array::from_fn(|k| from[k][i])));
     }
+    rest.iter_mut().enumerate().for_each(|(i, to)| *to = f(std::array::from_fn(|k| from[k].1[i])));
     Ok(Tensor::from_vec(mapped, like.shape(), like.device())?)
 }
 

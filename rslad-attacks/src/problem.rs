@@ -167,9 +167,7 @@ impl Problem {
     /// What [`Problem::save`] wrote down.
     pub(crate) fn restore(state: &State) -> Result<Self> {
         let ball = Ball::new(state.tensor("x_nat")?, state.eps()?)?;
-        let number =
-            |name: &str| state.json.get(name).and_then(|v| v.as_u64()).ok_or_else(|| State::lacks(name));
-        let draws = Draws::Keyed { seed: number("seed")?, epoch: number("epoch")? };
+        let draws = Draws::Keyed { seed: state.number("seed")?, epoch: state.number("epoch")? };
         let (y, ids) = (state.tensor("y")?, state.list("ids")?);
         if ids.len() != ball.n() || y.dims() != [ball.n()] {
             return Err(State::uneven());

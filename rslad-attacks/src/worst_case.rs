@@ -135,13 +135,11 @@ impl<'a> InTurn<'a> {
     }
 
     fn restore(ensemble: &'a WorstCase, state: &State) -> Result<Self> {
-        let number =
-            |name: &str| state.json.get(name).and_then(|v| v.as_u64()).ok_or_else(|| State::lacks(name));
         let open = Problem::restore(state)?;
         let fresh = state.list("fresh")?;
         let saved =
             state.json.get("running").and_then(|v| v.as_object()).ok_or_else(|| State::lacks("running"))?;
-        let n_classes = match number("n_classes")? as usize {
+        let n_classes = match state.number("n_classes")? as usize {
             0 => None,
             n => Some(n),
         };
