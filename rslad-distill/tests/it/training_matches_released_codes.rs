@@ -336,9 +336,10 @@ impl<'g> Comparison<'g> {
             let off =
                 values(&out.x_adv).iter().zip(values(truth)).filter(|(a, b)| (*a - b).abs() > 1e-5).count();
             let share = off as f64 / truth.elem_count() as f64;
-            // TRADES starts where its objective is flat: the first signs are rounding noise.
+            // TRADES starts where its objective is flat: the first signs are rounding noise. Another order of sums gives
+            // other ones: 0.098 to 0.105 were seen of four orders, the reference executor's 0.099 among them.
             assert!(
-                share < if name == "trades_b6" { 0.1 } else { 0.01 },
+                share < if name == "trades_b6" { 0.12 } else { 0.01 },
                 "{name}: {share} of the pixels of x_adv differ"
             );
         }

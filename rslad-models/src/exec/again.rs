@@ -267,34 +267,59 @@ impl Group {
         }
     }
 
-    /// Takes the steps of the present image of a seat, which differs from the one before in `rect`.
+    /// Takes the steps of the present image of a seat, which differs from the one before in `rect`; all of them in whole
+    /// where there is none.
     fn steps(&mut self, way: &Way<'_>, steps: usize, seat: usize, rect: Option<Rect>) {
         let Runner { program, plan, .. } = way.runner;
-        let image = &self.now[of_seat(seat, way.image())];
         let whole = |v: usize| Rect::of(&plan.layouts[v]);
-        self.bench.touched.fill(Rect::default());
-        self.bench.touched[0] = rect.clone().unwrap_or_else(|| whole(0));
+        let touched = &mut self.bench.touched;
+        touched.fill(Rect::default());
+        touched[0] = rect.clone().unwrap_or_else(|| whole(0));
+        for (i, step) in program.steps[..steps].iter().enumerate() {
+            touched[step.target] = match rect {
+                None => whole(step.target),
+                Some(_) => carried(program, plan, i, touched),
+            };
+        }
+        if rect.is_some() {
+            self.surround(way, steps, seat);
+        }
+        let image = &self.now[of_seat(seat, way.image())];
         import(image, &self.bench.touched[0], &plan.layouts[0], &mut self.bench.values[0]);
         for (i, step) in program.steps[..steps].iter().enumerate() {
-            let reached = match rect {
-                None => whole(step.target),
-                Some(_) => carried(program, plan, i, &self.bench.touched),
-            };
-            if !reached.is_empty() {
-                self.step(way, i, seat, reached);
+            if !self.bench.touched[step.target].is_empty() {
+                self.step(way, i);
             }
         }
     }
 
-    /// Takes a step again in `rect`.
-    fn step(&mut self, way: &Way<'_>, i: usize, seat: usize, rect: Rect) {
+    /// Copies to the bench, of each value of the image before, what the steps will read: what is touched is written
+    /// over.
+    fn surround(&mut self, way: &Way<'_>, steps: usize, seat: usize) {
+        let Runner { program, plan, .. } = way.runner;
+        let Workbench { values, touched } = &mut self.bench;
+        let mut needed = vec![Rect::default(); values.len()];
+        for (i, step) in program.steps[..steps].iter().enumerate() {
+            let rect = &touched[step.target];
+            if !rect.is_empty() {
+                needed[step.source] = needed[step.source].with(&read(program, plan, i, rect));
+                step.add.into_iter().for_each(|v| needed[v] = needed[v].with(rect));
+            }
+        }
+        for (v, rect) in needed.iter().enumerate().filter(|(_, rect)| !rect.is_empty()) {
+            let layout = &plan.layouts[v];
+            copy(&self.values[v][of_seat(seat, layout.image())], &mut values[v], rect, layout);
+        }
+    }
+
+    /// Takes a step again where it is touched.
+    fn step(&mut self, way: &Way<'_>, i: usize) {
         let Runner { isa, program, plan, weights, .. } = way.runner;
         let (step, sweeps) = (&program.steps[i], &plan.sweeps[i]);
         let layout = &plan.layouts[step.target];
-        self.surround(way, step.source, seat, &read(program, plan, i, &rect));
-        step.add.into_iter().for_each(|v| self.surround(way, v, seat, &rect));
         let mut target = take(&mut self.bench.values[step.target]);
-        let values = &self.bench.values;
+        let Workbench { values, touched } = &self.bench;
+        let rect = &touched[step.target];
         let source = &values[step.source];
         let rectify = if program.values[step.target].rectified { Rectify::Forward } else { Rectify::No };
         let add = step.add.map_or(Add::Nothing, |v| Add::Tensor(&values[v]));
@@ -307,11 +332,11 @@ impl Group {
                 winograd(isa, &tiles, weights, 1, source, &mut target, &end(bias.as_deref()));
             }
             (Kind::Conv(_), Numbers::Conv { forward, bias, .. }, Some(sweep)) => {
-                let sweep = sweep.only(rect.runs(layout.width));
+                let sweep = sweep.only(rect.rows.clone(), rect.columns.clone());
                 direct(isa, &sweep, forward, 1, source, &mut target, &end(bias.as_deref()));
             }
             (Kind::Depthwise(_), Numbers::Depthwise { forward, bias, .. }, Some(sweep)) => {
-                let sweep = sweep.only(rect.runs(layout.width));
+                let sweep = sweep.only(rect.rows.clone(), rect.columns.clone());
                 depthwise(isa, &sweep, forward, 1, source, &mut target, &end(bias.as_deref()));
             }
             (Kind::Affine(_, curve), Numbers::Affine { scale, shift }, _) => {
@@ -321,17 +346,6 @@ impl Group {
             (kind, ..) => unreachable!("{kind:?} is not taken again in part"),
         }
         self.bench.values[step.target] = target;
-        self.bench.touched[step.target] = rect;
-    }
-
-    /// Copies a value of the image before around what is touched, so that all of `needed` can be read.
-    fn surround(&mut self, way: &Way<'_>, v: usize, seat: usize, needed: &Rect) {
-        let layout = &way.runner.plan.layouts[v];
-        let from = &self.values[v][of_seat(seat, layout.image())];
-        let (to, touched) = (&mut self.bench.values[v], &self.bench.touched[v]);
-        for part in needed.without(touched) {
-            copy(from, to, &part, layout);
-        }
     }
 }
 

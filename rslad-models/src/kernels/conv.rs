@@ -1,11 +1,12 @@
 //! Convolutions as sums over taps: forward, back to the input, and the gradient of the weights.
 //!
-//! All three are the same walk. A [`Sweep`] lists the pixels written and, for each, where its sum
+//! All three are the same walk. A [`Sweep`] says which pixels are written and, for each, where its sum
 //! begins to read; every tap reads at one fixed distance from there. The way back through a stride is
 //! one sweep for each phase of the input grid, so it multiplies by no zeros.
 
 mod direct;
 mod pack;
+mod rows;
 mod sweep;
 mod transforms;
 mod weight_gradient;

@@ -63,8 +63,8 @@ impl Kernel for Depthwise<'_> {
 impl Depthwise<'_> {
     #[inline(always)]
     unsafe fn blocks<S: Simd, const M: usize>(&self) {
-        let mut walk = self.sweep.walk(0);
-        let mut rest = self.images * self.sweep.sources.len();
+        let mut walk = self.sweep.walk(0, 0);
+        let mut rest = self.images * self.sweep.pixels();
         while rest > 0 {
             let n = M.min(rest);
             let (mut from, mut to) = ([self.source; M], [0; M]);
@@ -160,7 +160,7 @@ impl Kernel for WeightGradient<'_> {
         const TAPS: usize = 9;
         let taps = self.sweep.taps.len();
         for (image, pixel) in (0..self.images)
-            .flat_map(|image| (0..self.sweep.sources.len()).step_by(RUN).map(move |pixel| (image, pixel)))
+            .flat_map(|image| (0..self.sweep.pixels()).step_by(RUN).map(move |pixel| (image, pixel)))
         {
             for block in 0..self.blocks {
                 for tap in (0..taps).step_by(TAPS) {
@@ -185,12 +185,12 @@ impl WeightGradient<'_> {
             let mut done = [S::splat(0.0); T];
             {
                 let mut sums = [S::splat(0.0); T];
-                let (source, target) = (image * self.sweep.source_image, image * self.sweep.target_image);
-                let pixels = self.sweep.sources[pixel..].iter().zip(&self.sweep.targets[pixel..]);
-                for (from, to) in pixels.take(RUN) {
-                    let d = S::load(self.gradient.add(target + to + channel));
+                let mut walk = self.sweep.walk(image, pixel);
+                for _ in pixel..self.sweep.pixels().min(pixel + RUN) {
+                    let (from, to) = walk.step();
+                    let d = S::load(self.gradient.add(to + channel));
                     for t in 0..T {
-                        sums[t] = S::load(x[t].add(source + from)).mul_add(d, sums[t]);
+                        sums[t] = S::load(x[t].add(from)).mul_add(d, sums[t]);
                     }
                 }
                 for t in 0..T {

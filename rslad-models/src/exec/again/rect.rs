@@ -87,23 +87,6 @@ impl Rect {
         }
     }
 
-    /// What of it is outside another one, in parts: above, below, to the left and to the right of it.
-    pub(super) fn without(&self, other: &Self) -> [Self; 4] {
-        if other.is_empty() {
-            return [self.clone(), Self::default(), Self::default(), Self::default()];
-        }
-        let inside = |at: usize, range: &Range<usize>| at.clamp(range.start, range.end);
-        let [top, bottom] = [other.rows.start, other.rows.end].map(|y| inside(y, &self.rows));
-        let [left, right] = [other.columns.start, other.columns.end].map(|x| inside(x, &self.columns));
-        let part = |rows: Range<usize>, columns: Range<usize>| Self { rows, columns };
-        [
-            part(self.rows.start..top, self.columns.clone()),
-            part(bottom..self.rows.end, self.columns.clone()),
-            part(top..bottom, self.columns.start..left),
-            part(top..bottom, right..self.columns.end),
-        ]
-    }
-
     /// Whole squares of `side` pixels, cut off where the plane ends.
     pub(super) fn tiled(&self, side: usize, plane: &Layout) -> Self {
         let line = |line: &Range<usize>, length: usize| {
@@ -172,20 +155,6 @@ mod tests {
             for end in [read.start, read.end.saturating_sub(1)] {
                 let right = read.is_empty() || covers(&end) || stride > kernel;
                 prop_assert!(right, "{read:?} ends at {end}, which no window covers");
-            }
-        }
-
-        #[test]
-        fn what_is_outside_another_is_in_one_part(
-            [a, b] in prop::array::uniform2((0..6usize, 0..4usize, 0..6usize, 0..4usize)),
-        ) {
-            let rect = |(y, h, x, w)| Rect { rows: y..y + h, columns: x..x + w };
-            let (a, b): (Rect, Rect) = (rect(a), rect(b));
-            let parts = a.without(&b);
-            for (y, x) in (0..10).flat_map(|y| (0..10).map(move |x| (y, x))) {
-                let inside = |rect: &Rect| rect.rows.contains(&y) && rect.columns.contains(&x);
-                let expected = usize::from(inside(&a) && !inside(&b));
-                prop_assert_eq!(parts.iter().filter(|part| inside(part)).count(), expected, "at {}, {}", y, x);
             }
         }
 

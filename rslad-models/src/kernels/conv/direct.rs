@@ -1,6 +1,7 @@
 //! The register-blocked direct convolution: a block of pixels times a panel of channels stays in
 //! registers while taps and input channels stream by.
 
+use super::rows::Rows;
 use super::{Panels, Sweep};
 use crate::kernels::epilogue::{Epilogue, Raw};
 use crate::kernels::simd::{Isa, Kernel, Platform, Simd, launch};
@@ -118,10 +119,12 @@ impl Direct<'_> {
         weights: *const f32,
         channel: usize,
     ) {
-        let mut walk = self.sweep.walk(first);
-        let mut rest = count * self.sweep.sources.len();
+        let rows = if V == 1 { Rows::of(self.sweep) } else { None };
+        let mut walk = self.sweep.walk(first, 0);
+        let mut rest = count * self.sweep.pixels();
         while rest > 0 {
             let n = M.min(rest);
+            let in_row = walk.rest_of_row() >= M;
             let (mut from, mut to) = ([self.source; M], [0; M]);
             for m in 0..n {
                 let (source, target) = walk.step();
@@ -135,7 +138,11 @@ impl Direct<'_> {
             // SAFETY: the offsets were checked, and the panel holds taps * depth rows of V vectors.
             unsafe {
                 let mut block = [[S::splat(0.0); V]; M];
-                sums(&from, &self.sweep.taps, self.sweep.depth, weights, &mut block);
+                match rows {
+                    Some(rows) if rows.shared && in_row => rows.shared_sums(from[0], weights, &mut block),
+                    Some(rows) => rows.sums(&from, weights, &mut block),
+                    None => sums(&from, &self.sweep.taps, self.sweep.depth, weights, &mut block),
+                }
                 self.epilogue.apply_to_block(&mut block, channel, &to);
                 for (sums, &to) in block.iter().zip(&to).take(n) {
                     for (v, &sum) in sums.iter().enumerate() {
@@ -188,7 +195,7 @@ pub(super) unsafe fn sums<S: Simd, const M: usize, const V: usize>(
 
 /// Adds the products of one channel of `M` pixels and the next row of weights.
 #[inline(always)]
-unsafe fn add_products<S: Simd, const M: usize, const V: usize>(
+pub(super) unsafe fn add_products<S: Simd, const M: usize, const V: usize>(
     pixel: &[*const f32; M],
     channel: usize,
     weights: &mut *const f32,

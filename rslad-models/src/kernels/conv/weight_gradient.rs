@@ -60,7 +60,7 @@ struct WeightGradient<'a> {
 impl Kernel for WeightGradient<'_> {
     #[inline(always)]
     unsafe fn run<P: Platform>(self) {
-        let per_run = (RUN / self.sweep.sources.len().max(1)).max(1);
+        let per_run = (RUN / self.sweep.pixels().max(1)).max(1);
         let mut image = 0;
         while image < self.images {
             let count = per_run.min(self.images - image);
@@ -96,16 +96,14 @@ impl WeightGradient<'_> {
             let x: [*const f32; R] = std::array::from_fn(|r| self.source.add(row(r)));
             let g = self.gradient.add(block.channel);
             let mut sums = [[S::splat(0.0); V]; R];
-            for i in image..image + count {
-                let (source, target) = (i * self.sweep.source_image, i * self.sweep.target_image);
-                for (from, to) in self.sweep.sources.iter().zip(&self.sweep.targets) {
-                    let (from, to) = (source + from, target + to);
-                    let d: [S; V] = std::array::from_fn(|v| S::load(g.add(to + v * S::LANES)));
-                    for r in 0..R {
-                        let x = S::splat(*x[r].add(from));
-                        for v in 0..V {
-                            sums[r][v] = x.mul_add(d[v], sums[r][v]);
-                        }
+            let mut walk = self.sweep.walk(image, 0);
+            for _ in 0..count * self.sweep.pixels() {
+                let (from, to) = walk.step();
+                let d: [S; V] = std::array::from_fn(|v| S::load(g.add(to + v * S::LANES)));
+                for r in 0..R {
+                    let x = S::splat(*x[r].add(from));
+                    for v in 0..V {
+                        sums[r][v] = x.mul_add(d[v], sums[r][v]);
                     }
                 }
             }

@@ -366,9 +366,18 @@ impl Batch<'_, '_> {
                     }
                     let base = image * layout.image() + tile.target + channel + c;
                     for (y, row) in half.into_iter().enumerate().take(tile.rows) {
-                        for (x, value) in target_transform(row).into_iter().enumerate().take(tile.columns) {
-                            let at = base + y * layout.row() + x * stride;
-                            w.epilogue.apply(value, channel + c, at).store(w.target.add(at));
+                        let at = base + y * layout.row();
+                        let to: [usize; 4] = std::array::from_fn(|x| at + x * stride);
+                        let mut line = target_transform(row).map(|value| [value]);
+                        if tile.columns == 4 {
+                            w.epilogue.apply_to_block(&mut line, channel + c, &to);
+                            for ([value], to) in line.into_iter().zip(to) {
+                                value.store(w.target.add(to));
+                            }
+                            continue;
+                        }
+                        for ([value], to) in line.into_iter().zip(to).take(tile.columns) {
+                            w.epilogue.apply(value, channel + c, to).store(w.target.add(to));
                         }
                     }
                 }
