@@ -15,6 +15,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use rslad_data::Split;
 use rslad_data::fetch::FETCHABLE;
 use rslad_models::DeviceSpec;
+use rslad_models::device::Precision;
+use serde::Deserialize;
+use serde::de::value::{Error as Unknown, StrDeserializer};
 use std::path::PathBuf;
 
 /// Trains small adversarially robust image classifiers by distilling robust teachers, attacks them with
@@ -384,6 +387,10 @@ fn above_zero(text: &str) -> Result<u32, String> {
     number.ok_or_else(|| "expected a whole number of at least 1, such as 100".into())
 }
 
+fn precision(text: &str) -> Result<Precision, Unknown> {
+    Precision::deserialize(StrDeserializer::new(text))
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct BenchArgs {
     /// The architecture
@@ -401,6 +408,9 @@ pub(crate) struct BenchArgs {
     /// Their height and width
     #[arg(long, value_name = "PIXELS", default_value_t = 32)]
     pub(crate) side: usize,
+    /// What a GPU's convolutions multiply: f32, tf32 or bf16
+    #[arg(long, value_name = "NAME", default_value = "f32", value_parser = precision)]
+    pub(crate) precision: Precision,
     /// Runs, of which the median counts; one more warms up
     #[arg(long, value_name = "N", default_value_t = 5)]
     pub(crate) runs: usize,

@@ -120,6 +120,7 @@ impl Side {
                 words.extend(
                     ["bench", "--arch", arch, "--options", settings, "--item", cell.item].map(String::from),
                 );
+                words.extend(["--precision", &options.precision].map(String::from));
             }
             Self::PyTorch { python, script, mode, layout } => {
                 words.extend([python.clone(), script.display().to_string()]);
@@ -127,6 +128,7 @@ impl Side {
             }
         }
         words.extend(["--batch", &batch, "--runs", &runs, "--threads", &threads].map(String::from));
+        words.extend(["--device", &options.device].map(String::from));
         let output = Command::new(&words[0])
             .args(&words[1..])
             .output()

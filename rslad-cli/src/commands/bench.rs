@@ -2,7 +2,7 @@
 //! libraries run in turn. Hidden, because its answer means something only beside another one.
 
 use crate::args::{BenchArgs, BenchItem};
-use crate::say;
+use crate::{device, say};
 use anyhow::Result;
 use candle_core::{Device, Tensor};
 use rslad_attacks::Draws;
@@ -23,7 +23,9 @@ const METHOD: &str = "name = 'rslad'\nalpha = 0.8333333333333334\nkl_scale = 1.0
 
 pub(crate) fn run(args: &BenchArgs) -> Result<()> {
     let idle_kib = memory("VmHWM:");
-    let network = Network::new(&ArchSpec::published(&args.arch, &args.options.parse()?)?, 0)?;
+    let device = device::open(None)?;
+    let spec = ArchSpec::published(&args.arch, &args.options.parse()?)?;
+    let network = Network::new(&spec, 0)?.to_device(&device)?.in_precision(args.precision);
     let bench = Bench::new(args, &network)?;
     let mut seconds = bench.seconds(args)?;
     seconds.sort_by(f64::total_cmp);
@@ -49,30 +51,31 @@ impl<'n> Bench<'n> {
         let (channels, classes) = (network.graph().in_channels(), network.graph().n_classes());
         let pattern = |n: usize| (0..n).map(|i| (i * 7919 % 1009) as f32 / 1009.0).collect::<Vec<_>>();
         let shape = (args.batch, channels, args.side, args.side);
-        let x =
-            Tensor::from_vec(pattern(args.batch * channels * args.side * args.side), shape, &Device::Cpu)?;
-        let soft = Tensor::from_vec(pattern(args.batch * classes), (args.batch, classes), &Device::Cpu)?;
+        let device = network.device();
+        let x = Tensor::from_vec(pattern(args.batch * channels * args.side * args.side), shape, device)?;
+        let soft = Tensor::from_vec(pattern(args.batch * classes), (args.batch, classes), device)?;
         let tiny = format!("classes = {classes}\nin_channels = {channels}\nwidth = 4");
-        let teacher = Network::new(&ArchSpec::published("tiny_cnn", &tiny.parse()?)?, 0)?.freeze()?;
-        let labels = Tensor::from_vec(vec![0_u32; args.batch], args.batch, &Device::Cpu)?;
+        let teacher = Network::new(&ArchSpec::published("tiny_cnn", &tiny.parse()?)?, 0)?;
+        let teacher = teacher.to_device(device)?.freeze()?;
+        let labels = Tensor::from_vec(vec![0_u32; args.batch], args.batch, device)?;
         Ok(Self { network, x, target: KlTo::new(&soft)?, labels, teacher })
     }
 
-    /// The time of each run, after one that is not counted.
     fn seconds(&self, args: &BenchArgs) -> Result<Vec<f64>> {
+        let time = |run: &mut dyn FnMut() -> Result<()>| time(self.network.device(), args.runs, run);
         match args.item {
             BenchItem::Forward => {
                 let f = self.network.freeze()?;
-                time(args.runs, || f.logits(&self.x).map(drop).map_err(Into::into))
+                time(&mut || f.logits(&self.x).map(drop).map_err(Into::into))
             }
             BenchItem::Gradient => {
                 let f = self.network.freeze()?;
-                time(args.runs, || f.gradient(&self.x, &self.target).map(drop).map_err(Into::into))
+                time(&mut || f.gradient(&self.x, &self.target).map(drop).map_err(Into::into))
             }
             BenchItem::Train => {
                 let (mut training, mut sgd) = (self.network.training(), sgd());
                 let rows: Vec<u32> = (0..args.batch as u32).collect();
-                time(args.runs, || {
+                time(&mut || {
                     let pass = training.forward(&self.x)?;
                     let (_, dlogits) = self.target.value_and_grad(&rows, pass.logits())?;
                     training.backward(pass, &(dlogits / args.batch as f64)?)?;
@@ -90,7 +93,7 @@ impl<'n> Bench<'n> {
         let mut players = Players::new(self.network, Some(&self.teacher), None)?;
         let mut sgd = sgd();
         let ids: Vec<u64> = (0..self.x.dim(0)? as u64).collect();
-        time(runs, || {
+        time(self.network.device(), runs, &mut || {
             let draws = Draws::Keyed { seed: 0, epoch: 1 };
             let progress = Progress { epoch: 1, epochs: 1 };
             let (x, y) = (&self.x, &self.labels);
@@ -109,13 +112,16 @@ fn sgd() -> Sgd {
     Sgd::new(0.9, 2e-4)
 }
 
-fn time(runs: usize, mut run: impl FnMut() -> Result<()>) -> Result<Vec<f64>> {
-    run()?;
-    let timed = |_| {
+/// The seconds of each run, until the device has done it, after one run that is not counted.
+fn time(device: &Device, runs: usize, run: &mut dyn FnMut() -> Result<()>) -> Result<Vec<f64>> {
+    let mut timed = || {
         let start = Instant::now();
-        run().map(|()| start.elapsed().as_secs_f64())
+        run()?;
+        device.synchronize()?;
+        Ok(start.elapsed().as_secs_f64())
     };
-    (0..runs).map(timed).collect()
+    timed()?;
+    (0..runs).map(|_| timed()).collect()
 }
 
 /// A line of this process's memory, in KiB; 0 where the system does not say.

@@ -121,7 +121,7 @@ fn a_weight_that_is_not_a_number_shows_in_every_logit() {
         let (name, first) = network.parameters().next().unwrap();
         let mut v: Vec<f32> = first.as_tensor().flatten_all().unwrap().to_vec1().unwrap();
         v.fill(f32::NAN);
-        first.set(&Tensor::from_vec(v, first.shape(), &Device::Cpu).unwrap()).unwrap();
+        first.set(&Tensor::from_vec(v, first.shape(), network.device()).unwrap()).unwrap();
         let logits = values(&network.freeze().unwrap().logits(&batch(1)).unwrap());
         assert!(logits.iter().all(|v| v.is_nan()), "{} hides a NaN in {name}", network.arch().arch);
         let mut training = network.training();

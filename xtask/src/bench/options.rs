@@ -9,8 +9,10 @@ usage: cargo xtask bench [OPTION VALUE]...
   --pairs N         how often each cell is measured, in turn with the others (5)
   --runs N          runs inside a process, of which the median counts (5)
   --threads N       of every program (2)
+  --device NAME     of every program: cpu or cuda:N (cpu)
+  --precision NAME  of rslad's convolutions on a GPU: f32, tf32 or bf16 (f32)
   --python PATH     a Python that has torch: its times beside ours, and PyTorch / rslad
-  --modes LIST      of PyTorch: eager, compile, bf16 (eager)
+  --modes LIST      of PyTorch: eager, compile, tf32, bf16 (eager)
   --layouts WHICH   of PyTorch: channels_last, or both (channels_last)
   --against REV     another revision of rslad, built in a worktree under target/bench
   --roof GFLOPS     the machine's multiply-adds, measured: the share of it in a last column
@@ -24,6 +26,8 @@ pub(crate) struct Options {
     pub(crate) pairs: u32,
     pub(crate) runs: u32,
     pub(crate) threads: u32,
+    pub(crate) device: String,
+    pub(crate) precision: String,
     pub(crate) python: Option<String>,
     pub(crate) modes: Vec<String>,
     pub(crate) both_layouts: bool,
@@ -44,6 +48,8 @@ impl Options {
             pairs: 5,
             runs: 5,
             threads: 2,
+            device: "cpu".into(),
+            precision: "f32".into(),
             python: None,
             modes: vec!["eager".into()],
             both_layouts: false,
@@ -62,6 +68,8 @@ impl Options {
                 "--pairs" => o.pairs = number()?,
                 "--runs" => o.runs = number()?,
                 "--threads" => o.threads = number()?,
+                "--device" => o.device = value.into(),
+                "--precision" => o.precision = value.into(),
                 "--python" => o.python = Some(value.into()),
                 "--modes" => o.modes = value.split(',').map(String::from).collect(),
                 "--layouts" => o.both_layouts = value == "both",

@@ -109,11 +109,12 @@ class Bench:
         self.network, self.x = network, x
         self.call = torch.compile(network) if mode == "compile" else network
         self.half = mode == "bf16"
-        self.target = torch.softmax(torch.randn(len(x), 10), 1)
+        torch.backends.cudnn.allow_tf32 = mode == "tf32"
+        self.target = torch.softmax(torch.randn(len(x), 10, device=x.device), 1)
         self.optimizer = torch.optim.SGD(network.parameters(), 0.01, 0.9, weight_decay=2e-4)
 
     def logits(self, x):
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.half):
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.half):
             return self.call(x).float()
 
     def loss(self, x, reduction):
@@ -151,6 +152,14 @@ class Bench:
         self.descend(lambda: (5 * self.loss(x_adv, "batchmean") + self.loss(self.x, "batchmean")) / 6)
 
 
+def timed(run, device):
+    start = time.perf_counter()
+    run()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
+
+
 def peak_mib():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
@@ -163,21 +172,18 @@ def main():
     parser.add_argument("--runs", type=int, required=True)
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--layout", choices=["contiguous", "channels_last"], default="channels_last")
-    parser.add_argument("--mode", choices=["eager", "compile", "bf16"], default="eager")
+    parser.add_argument("--mode", choices=["eager", "compile", "tf32", "bf16"], default="eager")
+    parser.add_argument("--device", type=torch.device, default="cpu")
     args = parser.parse_args()
     idle = peak_mib()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     layout = torch.channels_last if args.layout == "channels_last" else torch.contiguous_format
-    network = NETWORKS[args.network]().to(memory_format=layout)
-    x = torch.rand(args.batch, 3, 32, 32).to(memory_format=layout)
+    network = NETWORKS[args.network]().to(args.device, memory_format=layout)
+    x = torch.rand(args.batch, 3, 32, 32).to(args.device, memory_format=layout)
     run = getattr(Bench(network, x, args.mode), args.item)
-    run()
-    seconds = []
-    for _ in range(args.runs):
-        start = time.perf_counter()
-        run()
-        seconds.append(time.perf_counter() - start)
+    timed(run, args.device)
+    seconds = [timed(run, args.device) for _ in range(args.runs)]
     line = {"median_s": statistics.median(seconds), "min_s": min(seconds), "peak_mib": peak_mib(), "idle_mib": idle}
     print(json.dumps(line | {"torch": torch.__version__}))
 
