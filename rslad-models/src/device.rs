@@ -158,7 +158,10 @@ fn open_cuda(number: usize) -> std::result::Result<Device, String> {
 /// One stream for all threads: work that one of them has begun is done before what another adds to it.
 #[cfg(feature = "cuda")]
 fn open_cuda(number: usize) -> std::result::Result<Device, String> {
-    Device::new_cuda_with_stream(number).map_err(|error| {
+    let device = Device::new_cuda_with_stream(number);
+    #[cfg(feature = "cudnn")]
+    let device = device.and_then(|device| crate::kernels::cuda::ready(&device).map(|()| device));
+    device.map_err(|error| {
         let error = error.to_string();
         let reason = error.lines().next().unwrap_or_default();
         format!(

@@ -1,6 +1,6 @@
 //! Sign ascent for random nets, images, radii, step sizes, starts and step counts.
 
-use crate::nets::{CLASSES, Linear, Mlp, bits, images, problem};
+use crate::nets::{CLASSES, Linear, Mlp, bits, problem};
 use candle_core::Tensor;
 use proptest::prelude::*;
 use rslad_attacks::objectives::{CrossEntropy, KlTo, Margin};
@@ -108,8 +108,10 @@ fn first_order_attacks_reach_the_worst_point_of_a_linear_model() {
         // Label 0 wins where the score is positive: its worst point is against the weights' signs.
         let away = (p.y().to_dtype(candle_core::DType::F32).unwrap() * 2.0).unwrap();
         let away = (away - 1.0).unwrap().reshape((16, 1)).unwrap();
-        let direction = away.broadcast_mul(&f.0.sign().unwrap()).unwrap().reshape(x_adv.shape()).unwrap();
-        let worst = p.ball().project(&(images(4, 0, 16) + direction).unwrap(), Order::ProjectClamp).unwrap();
+        let signs = f.0.sign().unwrap().to_device(x_adv.device()).unwrap();
+        let direction = away.broadcast_mul(&signs).unwrap().reshape(x_adv.shape()).unwrap();
+        let beyond = (p.ball().x_nat() + direction).unwrap();
+        let worst = p.ball().project(&beyond, Order::ProjectClamp).unwrap();
         assert_eq!(bits(&x_adv), bits(&worst), "{name}");
     }
 }

@@ -5,7 +5,7 @@ use crate::args::QuickstartArgs;
 use crate::grid::file::Cell;
 use crate::grid::{Plan, State};
 use crate::report::model::{Measured, Report, Row};
-use crate::{run_info, say, table};
+use crate::{device, run_info, say, table};
 use anyhow::{Context, Result};
 use std::path::Path;
 
@@ -15,12 +15,13 @@ pub(super) fn introduction(args: &QuickstartArgs, plan: &Plan<'_>, design: &Desi
     let students = plan.cells.iter().filter(|cell| matches!(cell.cell, Cell::Train(_))).count();
     let open = (0..plan.cells.len()).filter(|&index| plan.state(index) != State::Finished).count();
     Ok(format!(
-        "rslad {} · quickstart · seed {} · cpu, {} cores\n\
+        "rslad {} · quickstart · seed {} · {}, {} cores\n\
          data       {}, {h}x{w}, {} test images\n\
          work       {students} students to train and attack: {} cells, {open} to do\n\
          directory  {} (Ctrl-C is safe: run again to continue)\n",
         env!("CARGO_PKG_VERSION"),
         args.seed,
+        device::chosen(None)?,
         run_info::cores(),
         test.name(),
         say::count(design.n as u64),

@@ -125,7 +125,7 @@ impl Scene {
         let mut random = || -> Vec<Tensor> {
             let like = |t: &Tensor| {
                 let values: Vec<f32> = (0..t.elem_count()).map(|_| draws.normal()).collect();
-                Tensor::from_vec(values, t.dims(), &Device::Cpu).unwrap()
+                Tensor::from_vec(values, t.dims(), t.device()).unwrap()
             };
             out.gradients.iter().map(like).collect()
         };

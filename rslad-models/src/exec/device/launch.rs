@@ -158,6 +158,12 @@ impl Convolution {
         [images * h * w * inputs, outputs * kernel * kernel * inputs, images * oh * ow * outputs]
     }
 
+    /// Whether its images are matrices of pixels by channels, and it their product with the weights.
+    #[cfg_attr(not(feature = "cudnn"), allow(dead_code))]
+    pub(crate) fn is_product(&self) -> bool {
+        (self.kernel, self.stride, self.pad) == (1, 1, 0)
+    }
+
     /// How many numbers are read on both sides of a way, and written.
     pub(crate) fn lens_of(&self, way: Way) -> [usize; 3] {
         let [x, w, y] = self.lens();

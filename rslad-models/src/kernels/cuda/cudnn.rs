@@ -88,7 +88,6 @@ impl Place<'_> {
     ) -> Result<()> {
         let Self { device, stream } = *self;
         stream.context().bind_to_thread().or_refused("this thread")?;
-        check(way, convolution, [from[0].len(), from[1].len(), into.len()])?;
         let handle = HANDLES.with(|handles| handle(&mut handles.borrow_mut(), device, stream))?;
         let plan = handle.plan(way, convolution, precision)?;
         // SAFETY: room of bytes, which cuDNN writes before it reads.
@@ -104,7 +103,7 @@ impl Place<'_> {
         let [out, room] = [out, room].map(|place| place as *mut c_void);
         let Descriptors { x, y, w, convolution } = plan.descriptors;
         let (h, size) = (handle.handle, plan.workspace);
-        // SAFETY: `check` compared the lengths with the descriptors', which live in the plan; all memory is in order on
+        // SAFETY: the caller compared the lengths with the descriptors', which live in the plan; all memory is in order on
         // the handle's stream.
         unsafe {
             match plan.algorithm {
@@ -144,15 +143,6 @@ impl Place<'_> {
             }
         }
         .or_refused("a convolution")
-    }
-}
-
-/// Whether the numbers of x, w and y are as many as the convolution says.
-fn check(way: Way, convolution: &Convolution, lens: [usize; 3]) -> Result<()> {
-    let expected = convolution.lens_of(way);
-    match lens == expected {
-        true => Ok(()),
-        false => Err(Error::Other(format!("a convolution got {lens:?} numbers, expected {expected:?}"))),
     }
 }
 

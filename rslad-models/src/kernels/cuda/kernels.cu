@@ -280,13 +280,18 @@ extern "C" __global__ void depthwise_sums(uint total, uint rows, uint c, uint h,
     if (i >= total) return;
     uint channel = i % c, tap = (i / c) % (k * k), first = i / (c * k * k) * SLAB;
     uint last = first + SLAB < rows ? first + SLAB : rows;
+    uint column = first % ow, row = (first / ow) % oh, image = first / (ow * oh), down = tap / k, across = tap % k;
     double sum = 0.0;
     for (uint pixel = first; pixel < last; pixel++) {
-        uint column = pixel % ow, row = (pixel / ow) % oh, image = pixel / (ow * oh);
-        uint from_row = row * stride + tap / k - top, from_column = column * stride + tap % k - left;
+        uint from_row = row * stride + down - top, from_column = column * stride + across - left; // wraps outside
         if (from_row < h && from_column < w) {
             sum += x[((image * h + from_row) * w + from_column) * c + channel] * g[pixel * c + channel];
         }
+        if (++column < ow) continue; // divisions would cost more than the product
+        column = 0u;
+        if (++row < oh) continue;
+        row = 0u;
+        image++;
     }
     y[i] = sum;
 }

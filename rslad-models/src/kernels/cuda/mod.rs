@@ -1,22 +1,23 @@
 //! The seam of the device executor on an NVIDIA GPU: memory, launches of the kernels in `kernels.cu`, and
-//! convolutions through cuDNN.
+//! convolutions through cuDNN or, of single pixels, cuBLAS.
 //!
 //! Everything is put in line on candle's stream and nothing waits, so work of ours and of candle's own operations
 //! stays in order. The kernels are compiled when a device is first used, for its capability, by the compiler that
 //! comes with the CUDA libraries (NVRTC): a build needs no compiler of its own for them.
 
 mod cudnn;
+mod product;
 
 use crate::device::Precision;
 use crate::error::{Error, Result};
 use crate::exec::device::{Argument, Convolution, Kernel, Launch, Number, Way};
 use candle_core::cuda_backend::cudarc::driver::{
-    CudaFunction, CudaSlice, CudaStream, LaunchConfig, PushKernelArg,
+    CudaFunction, CudaSlice, CudaStream, LaunchConfig, PushKernelArg, result, sys,
 };
 use candle_core::cuda_backend::cudarc::nvrtc::{CompileOptions, compile_ptx_with_opts};
 use candle_core::cuda_backend::{CudaDevice, DeviceId};
 use candle_core::op::BackpropOp;
-use candle_core::{CudaStorage, Storage, Tensor};
+use candle_core::{CudaStorage, Device, Storage, Tensor};
 use half::bf16;
 use std::collections::HashMap;
 use std::fmt::Debug;
@@ -67,6 +68,53 @@ impl Cuda {
         let functions = functions(device)?;
         Ok(Self { stream: device.cuda_stream(), device: device.clone(), precision, functions })
     }
+
+    /// A convolution of the numbers that the precision says.
+    fn convolve_in<T>(
+        &self,
+        precision: Precision,
+        way: Way,
+        convolution: &Convolution,
+        from: [&CudaSlice<T>; 2],
+        into: &mut CudaSlice<T>,
+    ) -> Result<()> {
+        let Self { device, stream, .. } = self;
+        check(way, convolution, [from[0].len(), from[1].len(), into.len()])?;
+        match convolution.is_product() {
+            true => {
+                product::multiply(&device.cublas_handle(), stream, precision, way, convolution, from, into)
+            }
+            false => cudnn::Place { device, stream }.convolve(precision, way, convolution, from, into),
+        }
+    }
+}
+
+/// Whether the numbers of x, w and y are as many as the convolution says.
+fn check(way: Way, convolution: &Convolution, lens: [usize; 3]) -> Result<()> {
+    let expected = convolution.lens_of(way);
+    match lens == expected {
+        true => Ok(()),
+        false => Err(Error::Other(format!("a convolution got {lens:?} numbers, expected {expected:?}"))),
+    }
+}
+
+/// Freed memory stays with this process, or each wait for the GPU would give it back and the next step ask for it again. And
+/// no launch records events for other streams to wait for: there are none.
+pub(crate) fn ready(device: &Device) -> candle_core::Result<()> {
+    let cuda = device.as_cuda_device()?;
+    // SAFETY: all memory of this device is used on its one stream.
+    unsafe { cuda.disable_event_tracking() };
+    let (context, mut kept) = (cuda.cuda_stream().context().clone(), u64::MAX);
+    let threshold = sys::CUmemPool_attribute_enum::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+    // SAFETY: the device is open, and the attribute is a number of 64 bits.
+    let set = unsafe {
+        let pool = result::device::get_default_mem_pool(context.cu_device());
+        pool.and_then(|pool| result::mem_pool::set_attribute(pool, threshold, (&raw mut kept).cast()))
+    };
+    set.or_else(|error| match error.0 {
+        sys::CUresult::CUDA_ERROR_NOT_SUPPORTED => Ok(()), // a GPU without pools
+        _ => Err(candle_core::Error::wrap(error)),
+    })
 }
 
 /// The kernels of a device, compiled once.
@@ -153,13 +201,12 @@ impl Launch for Cuda {
         from: [&Memory; 2],
         into: &mut Memory,
     ) -> Result<()> {
-        let place = cudnn::Place { device: &self.device, stream: &self.stream };
         match (from[0], from[1], into) {
             (Memory::F32(a), Memory::F32(b), Memory::F32(into)) => {
-                place.convolve(self.precision, way, convolution, [a, b], into)
+                self.convolve_in(self.precision, way, convolution, [a, b], into)
             }
             (Memory::Bf16(a), Memory::Bf16(b), Memory::Bf16(into)) => {
-                place.convolve(Precision::Bf16, way, convolution, [a, b], into)
+                self.convolve_in(Precision::Bf16, way, convolution, [a, b], into)
             }
             _ => Err(Error::Other("a convolution is of f32 or of bf16".into())),
         }
