@@ -215,7 +215,7 @@ impl Group {
             return logits;
         }
         let mut buffers = plan.buffers(Hold::Passing, rows.len());
-        let mut passing = buffers.whole(rows.len());
+        let mut passing = buffers.whole(plan, rows.len());
         for (i, row) in rows.iter().enumerate() {
             self.turn_to(way, steps, *row, &pixels[of_seat(row.row, way.image())]);
             for v in (0..self.values.len()).filter(|v| read_later(program, steps, *v)) {
@@ -225,7 +225,7 @@ impl Group {
                 copy(&self.bench.values[v], to, &self.bench.touched[v], layout);
             }
         }
-        way.runner.forward(steps..program.steps.len(), &mut passing);
+        way.runner.forward(steps..program.steps.len(), &mut passing, |_| ());
         way.runner.logits(&passing, &mut logits);
         plan.give_back([buffers]);
         logits
@@ -341,7 +341,7 @@ impl Group {
             }
             (Kind::Affine(_, curve), Numbers::Affine { scale, shift }, _) => {
                 let only = layout.only(rect.rows.clone(), rect.columns.clone());
-                affine(isa, &only, 1, source, Affine { scale, shift, curve }, &mut target, &end(None));
+                affine(isa, [&only; 2], 1, source, Affine { scale, shift, curve }, &mut target, &end(None));
             }
             (kind, ..) => unreachable!("{kind:?} is not taken again in part"),
         }

@@ -3,8 +3,12 @@
 //! Every value's gradient is completed once, by the last of its readers to give its part: that one
 //! adds what is there already and closes the rectifier, all on the way to memory. Where a value is only
 //! added to another, both have one gradient and nothing is copied.
+//!
+//! In train mode a value that a pointwise step makes is not kept for the way back but made again where it is
+//! needed: its convolution is kept anyway, for the normalization's sake, so that halves what is kept.
 
-use super::program::{Program, Step};
+use super::program::{Kind, Mode, Program, Step};
+use crate::kernels::pointwise::Curve;
 
 /// A gradient, named after the value that it was first written for.
 pub(super) type GradientId = usize;
@@ -54,6 +58,82 @@ impl Move {
             Self::Merge { parts: (a, b), .. } => std::iter::once(a).chain(b).collect(),
         }
     }
+}
+
+/// What is done on the way back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Act {
+    /// A step's target is made again.
+    Again(usize),
+    Go(Move),
+}
+
+impl Act {
+    /// The step through whose parameters a gradient goes. In train mode threads meet before that: the gradient of
+    /// the parameters takes all images.
+    pub(super) fn through(&self, program: &Program) -> Option<usize> {
+        match *self {
+            Self::Go(Move::Through { step, .. }) => program.steps[step].kind.has_parameters().then_some(step),
+            _ => None,
+        }
+    }
+
+    /// The value that is read, apart from those that [`Again`](Self::Again) reads: what the step read, or what says
+    /// where a rectifier was open.
+    pub(super) fn value(&self, program: &Program) -> Option<usize> {
+        match *self {
+            Self::Again(_) => None,
+            Self::Go(Move::Merge { into, close, .. }) => (close == Close::Rectifier).then_some(into),
+            Self::Go(Move::Through { step, close, .. }) => {
+                let Step { kind, source, .. } = program.steps[step];
+                let read = kind.has_parameters() || matches!(kind, Kind::Affine(_, Curve::Silu));
+                (read || close == Close::Rectifier).then_some(source)
+            }
+        }
+    }
+}
+
+/// The moves, and in train mode between them what is made again.
+pub(super) fn acts(program: &Program) -> Vec<Act> {
+    let moves = moves(program).into_iter().map(Act::Go);
+    let from = fleeting(program);
+    let mut last_use = vec![0; program.values.len()];
+    for (i, go) in moves.clone().enumerate() {
+        go.value(program).into_iter().for_each(|v| last_use[v] = i);
+    }
+    let (mut acts, mut there) = (Vec::new(), vec![false; program.values.len()]);
+    for (i, go) in moves.enumerate() {
+        if let Some(v) = go.value(program) {
+            again(program, &from, &there, v, &mut acts);
+            there[v] = true;
+        }
+        acts.push(go);
+        there.iter_mut().zip(&last_use).filter(|(_, last)| **last == i).for_each(|(there, _)| *there = false);
+    }
+    acts
+}
+
+/// Makes a value again that is not there, from others.
+fn again(program: &Program, from: &[Option<usize>], there: &[bool], value: usize, acts: &mut Vec<Act>) {
+    let Some(step) = from[value].filter(|_| !there[value]) else { return };
+    let Step { source, add, .. } = program.steps[step];
+    std::iter::once(source).chain(add).for_each(|v| again(program, from, there, v, acts));
+    acts.push(Act::Again(step));
+}
+
+/// Most steps that making a value again takes.
+const DEEPEST: usize = 2;
+
+/// The step that makes each value again that is not kept for the way back.
+pub(super) fn fleeting(program: &Program) -> Vec<Option<usize>> {
+    let (mut from, mut depth) = (vec![None; program.values.len()], vec![0; program.values.len()]);
+    for (i, step) in program.steps.iter().enumerate().filter(|_| program.mode == Mode::Train) {
+        let taken = 1 + step.add.map_or(0, |add| depth[add]) + depth[step.source];
+        if matches!(step.kind, Kind::Norm(_) | Kind::Affine(..)) && taken <= DEEPEST {
+            (from[step.target], depth[step.target]) = (Some(i), taken);
+        }
+    }
+    from
 }
 
 /// The moves that bring the gradient of the logits to the images.

@@ -5,7 +5,7 @@
 //! normalization they meet. What an image brings to the statistics is put together in the order of the
 //! images, so neither the number of threads nor how images were shared out changes a bit.
 
-use super::backward::Move;
+use super::backward::{Act, GradientId, Move};
 use super::engine::Threads;
 use super::exchange::{Exchange, Rows};
 use super::plan::{Buffers, Hold, Part, Plan};
@@ -14,8 +14,11 @@ use super::runner::{BatchFactors, Runner};
 use super::weights::Weights;
 use crate::error::Result;
 use crate::graph::Graph;
-use crate::kernels::conv::{Share, Sweep, Tiles, WeightSums, tile_gradient, tile_parts, weight_gradient};
+use crate::kernels::conv::{
+    Panels, Share, Sweep, Tiles, WeightSums, tile_gradient, tile_parts, weight_gradient,
+};
 use crate::kernels::{Isa, Layout, batch_norm, depthwise};
+use std::mem::take;
 use std::sync::Arc;
 
 /// What does not change from batch to batch.
@@ -35,8 +38,8 @@ pub(super) struct Batch {
     threads: Threads,
     factors: Vec<Option<BatchFactors>>, // of each step
     images: usize,
-    values: Buffers,
-    gradients: Option<Buffers>,
+    buffers: Buffers,
+    phase: usize,   // how often the threads have met
     sums: Vec<f32>, // of each image: two rows of a normalization's channels
     classes: usize,
 }
@@ -82,8 +85,8 @@ impl Machine<'_> {
             threads: threads.for_work(n as u64 * plan.multiply_adds),
             factors: vec![None; self.program.steps.len()],
             images: n,
-            values: plan.buffers(hold, n),
-            gradients: None,
+            buffers: plan.buffers(hold, n),
+            phase: 0,
             sums: Vec::new(),
             classes: self.graph.n_classes(),
             plan,
@@ -98,10 +101,20 @@ impl Machine<'_> {
             let moments = batch.moments(self, stop)?;
             batch.factors[stop] = Some(factors(&moments, trained));
             seen.push(moments);
-            start = stop;
+            (start, batch.phase) = (stop, batch.phase + 1);
         }
         batch.advance(self, start..end, images, pixels);
         Ok((batch, seen))
+    }
+
+    fn runner<'r>(
+        &'r self,
+        plan: &'r Plan,
+        weights: &'r Weights,
+        backward: &'r [Vec<Panels>],
+        batch: &'r [Option<BatchFactors>],
+    ) -> Runner<'r> {
+        Runner { isa: self.isa, program: self.program, plan, weights, backward, batch }
     }
 }
 
@@ -120,21 +133,23 @@ impl Batch {
         pixels: usize,
     ) {
         let per_part = self.per_part();
-        let Self { plan, weights, threads, factors, values, sums, images: n, .. } = self;
-        let runner = Runner { isa: machine.isa, program: machine.program, plan, weights, batch: factors };
+        let Self { plan, weights, threads, factors, buffers, phase, sums, images: n, .. } = self;
+        let runner = machine.runner(plan, weights, &[], factors);
         let norm = machine.program.steps.get(steps.end).map(|norm| (norm.source, &plan.layouts[norm.source]));
         let row = norm.map_or(0, |(_, layout)| 2 * layout.stride());
-        let mut parts = with_sums(values.parts(*n, per_part), sums, row);
+        let mut parts = with_sums(buffers.parts(plan, *phase, *n, per_part), sums, row);
         threads.each(&mut parts, |i, (values, sums)| {
+            values.clean();
             if steps.start == 0 {
                 let first = i * per_part * pixels;
                 runner.import(&images[first..first + values.images * pixels], values);
             }
-            runner.forward(steps.clone(), values);
-            if let Some((source, layout)) = norm {
-                let x = values.tensor(plan, source);
-                batch_norm::moments(machine.isa, layout, values.images, x, sums);
-            }
+            let mut rest = &mut **sums;
+            runner.forward(steps.clone(), values, |part| {
+                let Some((source, layout)) = norm else { return };
+                let (x, own) = (part.tensor(plan, source), first_of(&mut rest, part.images * row));
+                batch_norm::moments(machine.isa, layout, part.images, x, own);
+            });
         });
     }
 
@@ -167,9 +182,9 @@ impl Batch {
     /// The logits, `[n, K]`.
     pub(super) fn logits(&mut self, machine: &Machine<'_>) -> Vec<f32> {
         let mut logits = vec![0.0; self.images * self.classes];
-        let Self { plan, weights, factors, values, images, .. } = self;
-        let runner = Runner { isa: machine.isa, program: machine.program, plan, weights, batch: factors };
-        runner.logits(&values.whole(*images), &mut logits);
+        let Self { plan, weights, factors, buffers, images, .. } = self;
+        let runner = machine.runner(plan, weights, &[], factors);
+        runner.logits(&buffers.whole(plan, *images), &mut logits);
         logits
     }
 
@@ -191,18 +206,15 @@ impl Batch {
         self.back(machine, dlogits, &vec![true; machine.program.values.len()], None)?;
         let image = self.plan.layouts[0].channels * self.plan.layouts[0].pixels();
         let mut dx = vec![0.0; self.images * image];
-        let Self { plan, weights, factors, gradients, images, .. } = &mut self;
-        let runner = Runner { isa: machine.isa, program: machine.program, plan, weights, batch: factors };
-        if let Some(gradients) = gradients {
-            runner.export_gradient(&gradients.whole(*images), &mut dx);
-        }
+        let Self { plan, weights, factors, buffers, images, .. } = &mut self;
+        machine.runner(plan, weights, &[], factors).export_gradient(&buffers.whole(plan, *images), &mut dx);
         self.recycle();
         Ok(dx)
     }
 
     /// Gives the buffers back to the plan.
     pub(super) fn recycle(self) {
-        self.plan.give_back(std::iter::once(self.values).chain(self.gradients));
+        self.plan.give_back([self.buffers]);
     }
 
     fn back(
@@ -214,12 +226,15 @@ impl Batch {
     ) -> Result<()> {
         self.import_gradient(machine, dlogits);
         let plan = Arc::clone(&self.plan);
-        let mut pending: Vec<Move> = Vec::new(); // that every image can still make by itself
-        for go in &plan.moves {
-            if let Move::Through { step, from, .. } = *go {
-                match (machine.program.steps[step].kind, gradients.as_deref_mut()) {
+        let mut pending: Vec<Act> = Vec::new(); // that every image can still take by itself
+        for act in &plan.acts {
+            if let (Some(_), Act::Go(Move::Through { step, from, .. })) = (act.through(machine.program), *act)
+            {
+                let kind = machine.program.steps[step].kind;
+                let norm = matches!(kind, Kind::Norm(_)).then_some((step, from));
+                self.retreat(machine, &take(&mut pending), norm);
+                match (kind, gradients.as_deref_mut()) {
                     (Kind::Norm(node), out) => {
-                        self.retreat(machine, &std::mem::take(&mut pending), Some((step, from)));
                         // A loss is the mean over a process's images, what an attack ascends their sum.
                         let (own, mean) = (self.images as f64, out.is_some());
                         let weight = |n: usize| if mean { n as f64 / own } else { 1.0 };
@@ -231,15 +246,12 @@ impl Batch {
                             );
                         }
                     }
-                    (Kind::Conv(_) | Kind::Depthwise(_), Some(out)) => {
-                        self.retreat(machine, &std::mem::take(&mut pending), None);
-                        self.weight_gradients(machine, step, from, out);
-                    }
+                    (_, Some(out)) => self.weight_gradients(machine, step, from, out),
                     _ => {}
                 }
             }
-            if needed[go.target(machine.program)] {
-                pending.push(*go);
+            if !matches!(act, Act::Go(go) if !needed[go.target(machine.program)]) {
+                pending.push(*act);
             }
         }
         self.retreat(machine, &pending, None);
@@ -247,37 +259,47 @@ impl Batch {
     }
 
     fn import_gradient(&mut self, machine: &Machine<'_>, dlogits: &[f32]) {
-        let Self { plan, weights, factors, gradients, images, .. } = self;
-        let runner = Runner { isa: machine.isa, program: machine.program, plan, weights, batch: factors };
-        let gradients = gradients.get_or_insert_with(|| plan.buffers(Hold::Gradients, *images));
-        runner.import_gradient(dlogits, &mut gradients.whole(*images));
+        self.phase += 1;
+        let Self { plan, weights, factors, buffers, images, .. } = self;
+        let runner = machine.runner(plan, weights, &[], factors);
+        runner.import_gradient(dlogits, &mut buffers.whole(plan, *images));
     }
 
-    /// Runs some moves on all images, and the sums for the way back through a normalization.
-    fn retreat(&mut self, machine: &Machine<'_>, moves: &[Move], norm: Option<(usize, usize)>) {
-        if moves.is_empty() && norm.is_none() {
+    /// Takes a part of the way back on all images, up to the next meeting: there are the sums for the way back through
+    /// a normalization.
+    fn retreat(&mut self, machine: &Machine<'_>, acts: &[Act], norm: Option<(usize, GradientId)>) {
+        let (per_part, now) = (self.per_part(), self.phase);
+        self.phase += 1;
+        if acts.is_empty() && norm.is_none() {
             return;
         }
-        let per_part = self.per_part();
-        let Self {
-            plan, weights, threads, factors, values, gradients: Some(gradients), sums, images, ..
-        } = self
-        else {
-            unreachable!("the gradient of the logits was written")
-        };
-        let runner = Runner { isa: machine.isa, program: machine.program, plan, weights, batch: factors };
+        let Self { plan, weights, threads, factors, buffers, sums, images, .. } = self;
+        let mut backward = vec![Vec::new(); machine.program.steps.len()];
+        for act in acts {
+            if let Act::Go(Move::Through { step, .. }) = *act {
+                let room = |floats| plan.room(floats);
+                backward[step] = weights.way_back(machine.program, step, threads, room);
+            }
+        }
+        let runner = machine.runner(plan, weights, &backward, factors);
         let source = norm.map(|(step, _)| machine.program.steps[step].source);
         let row = source.map_or(0, |source| 2 * plan.layouts[source].stride());
-        let values = with_sums(values.parts(*images, per_part), sums, row);
-        let mut parts: Vec<_> = values.into_iter().zip(gradients.parts(*images, per_part)).collect();
-        threads.each(&mut parts, |_, ((values, sums), gradients)| {
-            runner.back(moves, values, gradients);
-            let Some(((step, from), source)) = norm.zip(source) else { return };
-            let (layout, factors) = (&plan.layouts[source], runner.factors(step));
-            let tensors = [values.tensor(plan, source), gradients.tensor(plan, from)];
-            let channels = [factors.mean.as_slice(), &factors.inverse];
-            batch_norm::gradient_sums(machine.isa, layout, values.images, tensors, channels, sums);
+        let mut parts = with_sums(buffers.parts(plan, now, *images, per_part), sums, row);
+        threads.each(&mut parts, |_, (part, sums)| {
+            part.clean();
+            let mut rest = &mut **sums;
+            runner.back(acts, part, |part| {
+                let Some(((step, from), source)) = norm.zip(source) else { return };
+                let (layouts, factors) =
+                    ([&plan.layouts[source], &plan.gradients[from]], runner.factors(step));
+                let tensors = [part.tensor(plan, source), part.tensor(plan, plan.gradient(from))];
+                let channels = [factors.mean.as_slice(), &factors.inverse];
+                let own = first_of(&mut rest, part.images * row);
+                batch_norm::gradient_sums(machine.isa, layouts, part.images, tensors, channels, own);
+            });
         });
+        drop(parts);
+        plan.keep_rooms(backward.into_iter().flatten().map(Panels::into_room));
     }
 
     /// The gradients of a normalization's weight and bias; readies its way back, where `weight` makes the
@@ -317,20 +339,18 @@ impl Batch {
         &self,
         machine: &Machine<'_>,
         step: usize,
-        from: usize,
+        from: GradientId,
         out: &mut Vec<EntryGradient>,
     ) {
         let Step { kind, source, target, .. } = machine.program.steps[step];
-        let (plan, Some(gradients)) = (&*self.plan, &self.gradients) else {
-            unreachable!("the gradient of the logits was written")
-        };
-        let tensors = [self.values.tensor(plan, source), gradients.tensor(plan, from)];
+        let plan = &*self.plan;
+        let tensors = [source, plan.gradient(from)].map(|tensor| self.buffers.tensor(plan, tensor));
         let sweeps = &plan.sweeps[step];
-        let Some(sweep) = &sweeps.forward else { unreachable!("a convolution has a sweep") };
+        let Some(sweep) = &sweeps.of_weights else { unreachable!("a convolution has a sweep") };
         let channels = machine.program.values[target].channels;
         match kind {
             Kind::Conv(conv) => {
-                let sums = match &sweeps.tiles[0] {
+                let sums = match &sweeps.tiles_of_weights {
                     Some(tiles) => self.sums_of_tiles(machine.isa, tiles, tensors),
                     None => self.sums_of_sweep(machine.isa, sweep, tensors),
                 };
@@ -344,7 +364,7 @@ impl Batch {
                 plan.keep_rooms(sums.into_iter().map(WeightSums::into_room));
                 out.push(EntryGradient { entry: conv.weight, values });
                 let bias = conv.bias.map(|entry| {
-                    let values = self.bias_gradient(&plan.layouts[target], tensors[1]);
+                    let values = self.bias_gradient(&plan.gradients[target], tensors[1]);
                     EntryGradient { entry, values }
                 });
                 out.extend(bias);
@@ -370,7 +390,7 @@ impl Batch {
     }
 
     fn sums_of_sweep(&self, isa: Isa, sweep: &Sweep, [x, dy]: [&[f32]; 2]) -> Vec<WeightSums> {
-        let mut sums = WeightSums::of_sweep(isa, sweep, self.plan.room());
+        let mut sums = WeightSums::of_sweep(isa, sweep, |floats| self.plan.room(floats));
         self.threads.each(&mut sums.shares(2 * self.threads.count()), |_, share| {
             weight_gradient(isa, sweep, self.images, x, dy, share);
         });
@@ -381,7 +401,7 @@ impl Batch {
     fn sums_of_tiles(&self, isa: Isa, tiles: &Tiles, tensors: [&[f32]; 2]) -> Vec<WeightSums> {
         let parts = tile_parts(tiles, self.images);
         let mut sums: Vec<_> =
-            parts.iter().map(|_| WeightSums::of_tiles(isa, tiles, self.plan.room())).collect();
+            parts.iter().map(|_| WeightSums::of_tiles(isa, tiles, |floats| self.plan.room(floats))).collect();
         let shares = self.threads.count().div_ceil(parts.len()); // every share transforms all sources
         let with_part = |(sums, part)| WeightSums::shares(sums, shares).into_iter().map(move |s| (part, s));
         let mut work: Vec<(_, Share<'_>)> = sums.iter_mut().zip(&parts).flat_map(with_part).collect();
@@ -410,11 +430,17 @@ fn with_sums<'b>(parts: Vec<Part<'b>>, sums: &'b mut Vec<f32>, row: usize) -> Ve
     sums.resize(images * row, 0.0);
     let mut rest = sums.as_mut_slice();
     let with = |part: Part<'b>| {
-        let (own, after) = std::mem::take(&mut rest).split_at_mut(part.images * row);
-        rest = after;
+        let own = first_of(&mut rest, part.images * row);
         (part, own)
     };
     parts.into_iter().map(with).collect()
+}
+
+/// Cuts off the first `n` numbers.
+fn first_of<'b>(rest: &mut &'b mut [f32], n: usize) -> &'b mut [f32] {
+    let (first, after) = take(rest).split_at_mut(n);
+    *rest = after;
+    first
 }
 
 /// How a normalization acts on a batch with these moments.
@@ -436,8 +462,8 @@ fn factors(moments: &Moments, trained: &Trained) -> BatchFactors {
 pub(super) fn below_parameters(program: &Program) -> Vec<bool> {
     let mut needed = vec![false; program.values.len()];
     for step in &program.steps {
-        let own = matches!(step.kind, Kind::Conv(_) | Kind::Depthwise(_) | Kind::Norm(_));
-        needed[step.target] = own || needed[step.source] || step.add.is_some_and(|a| needed[a]);
+        needed[step.target] =
+            step.kind.has_parameters() || needed[step.source] || step.add.is_some_and(|a| needed[a]);
     }
     needed
 }

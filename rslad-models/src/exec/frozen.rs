@@ -13,6 +13,7 @@ use crate::device::{Precision, beside};
 use crate::error::Result;
 use crate::graph::Graph;
 use crate::kernels::Isa;
+use crate::kernels::conv::Panels;
 use crate::network::Network;
 use candle_core::{DType, Device, Tensor, Var};
 use std::sync::Arc;
@@ -196,10 +197,10 @@ impl Compiled {
             let mut groups: Vec<_> = images.zip(logits.chunks_mut(size * classes)).collect();
             threads.each(&mut groups, |_, (images, logits)| {
                 let mut buffers = plan.buffers(Hold::Passing, size);
-                let mut values = buffers.whole(logits.len() / classes);
-                let runner = self.runner(&plan);
+                let mut values = buffers.whole(&plan, logits.len() / classes);
+                let runner = self.runner(&plan, &[]);
                 runner.import(images, &mut values);
-                runner.forward(0..self.plans.program.steps.len(), &mut values);
+                runner.forward(0..self.plans.program.steps.len(), &mut values, |_| ());
                 runner.logits(&values, logits);
                 plan.give_back([buffers]);
             });
@@ -211,7 +212,7 @@ impl Compiled {
         let (n, c, h, w) = x.dims4()?;
         let plan = self.plans.get(graph, h, w)?;
         let (threads, size) = self.groups(&plan, n, plan.multiply_adds);
-        let way = Way { runner: self.runner(&plan), generation: self.generation, shape: [c, h, w] };
+        let way = Way { runner: self.runner(&plan, &[]), generation: self.generation, shape: [c, h, w] };
         let recall = if ids.len() == n { Recall::of(memory, &way, ids, size) } else { None };
         let Some(recall) = recall else { return self.logits(graph, x) };
         let logits = with_values(x, |pixels| recall.logits(&way, &threads, ids, pixels))?;
@@ -223,6 +224,7 @@ impl Compiled {
         let (n, c, h, w) = x.dims4()?;
         let plan = self.plans.get(graph, h, w)?;
         let (threads, size) = self.groups(&plan, n, (1 + objectives.len() as u64) * plan.multiply_adds);
+        let runner = self.runner(&plan, self.weights.backward(&self.plans.program, &self.threads));
         let mut dx = vec![vec![0.0; n * c * h * w]; objectives.len()];
         let answers = with_values(x, |pixels| {
             let mut slices: Vec<_> = dx.iter_mut().map(|dx| dx.chunks_mut(size * c * h * w)).collect();
@@ -231,7 +233,7 @@ impl Compiled {
                 pixels.chunks(size * c * h * w).map(group).collect();
             threads.each(&mut groups, |i, (images, dx, answer)| {
                 let rows = (i * size) as u32..((i + 1) * size).min(n) as u32;
-                *answer = Some(self.group(&plan, rows, images, dx, objectives));
+                *answer = Some(of_group(&runner, rows, images, dx, objectives));
             });
             groups.into_iter().filter_map(|(_, _, answer)| answer).collect::<Result<Vec<_>>>()
         })??;
@@ -248,39 +250,6 @@ impl Compiled {
         dx.into_iter().enumerate().map(gradient).collect()
     }
 
-    /// Forward, objectives and ways back of a group of images; returns its logits and losses.
-    fn group(
-        &self,
-        plan: &Plan,
-        rows: std::ops::Range<u32>,
-        images: &[f32],
-        dx: &mut [&mut [f32]],
-        objectives: &[&dyn Objective],
-    ) -> Result<(Tensor, Vec<Tensor>)> {
-        let (program, runner, count) = (&self.plans.program, self.runner(plan), rows.len());
-        let classes = program.values.last().map_or(0, |v| v.channels);
-        let mut buffers = [plan.buffers(Hold::Values, count), plan.buffers(Hold::Gradients, count)];
-        let [values, gradients] = &mut buffers;
-        let (mut values, mut gradients) = (values.whole(count), gradients.whole(count));
-        runner.import(images, &mut values);
-        runner.forward(0..program.steps.len(), &mut values);
-        let mut logits = vec![0.0; count * classes];
-        runner.logits(&values, &mut logits);
-        let logits = Tensor::from_vec(logits, (count, classes), &Device::Cpu)?;
-        let rows: Vec<u32> = rows.collect();
-        let mut losses = Vec::with_capacity(objectives.len());
-        for (objective, dx) in objectives.iter().zip(dx) {
-            let (loss, dlogits) = objective.value_and_grad(&rows, &logits)?;
-            let dlogits = dlogits.to_dtype(DType::F32)?;
-            with_values(&dlogits, |d| runner.import_gradient(d, &mut gradients))?;
-            runner.back(&plan.moves, &mut values, &mut gradients);
-            runner.export_gradient(&gradients, dx);
-            losses.push(loss);
-        }
-        plan.give_back(buffers);
-        Ok((logits, losses))
-    }
-
     /// The threads for `n` images and how many images each takes at a time. A result never depends on
     /// either.
     fn groups(&self, plan: &Plan, n: usize, multiply_adds: u64) -> (Threads, usize) {
@@ -295,7 +264,40 @@ impl Compiled {
         (threads, n.div_ceil(groups))
     }
 
-    fn runner<'a>(&'a self, plan: &'a Plan) -> Runner<'a> {
-        Runner { isa: self.isa, program: &self.plans.program, plan, weights: &self.weights, batch: &[] }
+    fn runner<'a>(&'a self, plan: &'a Plan, backward: &'a [Vec<Panels>]) -> Runner<'a> {
+        let Self { isa, plans, weights, .. } = self;
+        Runner { isa: *isa, program: &plans.program, plan, weights, backward, batch: &[] }
     }
+}
+
+/// Forward, objectives and ways back of a group of images; returns its logits and losses.
+fn of_group(
+    runner: &Runner<'_>,
+    rows: std::ops::Range<u32>,
+    images: &[f32],
+    dx: &mut [&mut [f32]],
+    objectives: &[&dyn Objective],
+) -> Result<(Tensor, Vec<Tensor>)> {
+    let (Runner { program, plan, .. }, count) = (runner, rows.len());
+    let classes = program.values.last().map_or(0, |v| v.channels);
+    let hold = if objectives.len() > 1 { Hold::WaysBack } else { Hold::WayBack };
+    let mut buffers = plan.buffers(hold, count);
+    let mut part = buffers.whole(plan, count);
+    runner.import(images, &mut part);
+    runner.forward(0..program.steps.len(), &mut part, |_| ());
+    let mut logits = vec![0.0; count * classes];
+    runner.logits(&part, &mut logits);
+    let logits = Tensor::from_vec(logits, (count, classes), &Device::Cpu)?;
+    let rows: Vec<u32> = rows.collect();
+    let mut losses = Vec::with_capacity(objectives.len());
+    for (objective, dx) in objectives.iter().zip(dx) {
+        let (loss, dlogits) = objective.value_and_grad(&rows, &logits)?;
+        let dlogits = dlogits.to_dtype(DType::F32)?;
+        with_values(&dlogits, |d| runner.import_gradient(d, &mut part))?;
+        runner.back(&plan.acts, &mut part, |_| ());
+        runner.export_gradient(&part, dx);
+        losses.push(loss);
+    }
+    plan.give_back([buffers]);
+    Ok((logits, losses))
 }

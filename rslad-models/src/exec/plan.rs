@@ -1,12 +1,14 @@
 //! A program for one image size: where every number lies and which pixels every step walks over.
 
-use super::backward::{self, Move};
-use super::program::{Kind, Mode, Program};
+use super::backward::{self, Act, GradientId};
+use super::program::{Kind, Mode, Program, Step};
 use crate::error::Result;
 use crate::graph::{Graph, Pad};
 use crate::kernels::conv::{Sweep, Tiles, phases, tile_border};
 use crate::kernels::{Layout, Window};
+use std::cmp::Reverse;
 use std::collections::HashMap;
+use std::mem::take;
 use std::sync::{Mutex, PoisonError};
 
 /// A program with its places.
@@ -14,19 +16,21 @@ use std::sync::{Mutex, PoisonError};
 pub(super) struct Plan {
     /// Of each value.
     pub(super) layouts: Vec<Layout>,
+    /// Of each gradient.
+    pub(super) gradients: Vec<Layout>,
     /// Of each step; empty for those that are no convolution.
     pub(super) sweeps: Vec<Sweeps>,
-    pub(super) moves: Vec<Move>,
+    pub(super) acts: Vec<Act>,
     /// How many images each step takes at a time, so that a value of them stays in the second-level cache.
     pub(super) strides: Vec<usize>,
     /// How many images' values and gradients, all of them, stay in that cache.
     pub(super) cached: usize,
     /// The buffer of each value when only the logits are wanted.
     passing: Slots,
-    /// The buffer of each value when all of them are kept for a way back.
-    values: Slots,
-    /// The buffer of each gradient.
-    gradients: Slots,
+    /// The buffers of values and gradients when there is a way back.
+    way_back: Slots,
+    /// When there may be several.
+    ways_back: Slots,
     /// Multiply-adds of a forward of one image.
     pub(super) multiply_adds: u64,
     spare: Mutex<Vec<Buffers>>,
@@ -40,32 +44,42 @@ pub(super) struct Sweeps {
     pub(super) backward: Vec<Sweep>,
     /// Forward and backward, where Winograd's algorithm runs.
     pub(super) tiles: [Option<Tiles>; 2],
+    /// The walk forward over values and gradients, for the gradient of the weights.
+    pub(super) of_weights: Option<Sweep>,
+    pub(super) tiles_of_weights: Option<Tiles>,
 }
 
 impl Plan {
     pub(super) fn new(graph: &Graph, program: &Program, height: usize, width: usize) -> Result<Self> {
-        let layouts = layouts(graph, program, height, width)?;
-        let moves = backward::moves(program);
+        let gradients = layouts(graph, program, height, width)?;
+        let flat = |(layout, flat): (&Layout, bool)| {
+            if flat { Layout { border: Pad::all(0), ..*layout } } else { *layout }
+        };
+        let layouts: Vec<Layout> = gradients.iter().zip(flat_values(program)).map(flat).collect();
+        let acts = backward::acts(program);
         let sweeps = program.steps.iter().map(|step| match step.kind {
             Kind::Conv(conv) => {
-                let ends = [&layouts[step.source], &layouts[step.target]];
-                Sweeps::new(&conv.window, ends[0], ends[1]).with_tiles(program.winograd(step), ends)
+                let ends = [step.source, step.target].map(|v| [&layouts[v], &gradients[v]]);
+                Sweeps::new(&conv.window, ends).with_tiles(program.winograd(step), ends)
             }
             Kind::Depthwise(conv) => {
-                Sweeps::new(&conv.window, &layouts[step.source], &layouts[step.target]).depthwise()
+                let ends = [step.source, step.target].map(|v| [&layouts[v], &gradients[v]]);
+                Sweeps::new(&conv.window, ends).depthwise()
             }
             _ => Sweeps::default(),
         });
+        let tensors = [layouts.as_slice(), &gradients].concat();
         Ok(Self {
             sweeps: sweeps.collect(),
-            passing: Slots::assign(&layouts, &value_lives(program)),
-            values: Slots::one_each(&layouts),
-            gradients: Slots::assign(&layouts, &gradient_lives(program, &moves)),
+            passing: Slots::assign(&layouts, &Lives::of_values(program, layouts.len(), false)),
+            way_back: Slots::assign(&tensors, &Lives::of_way_back(program, &acts)),
+            ways_back: Slots::assign(&tensors, &Lives::of_way_back(program, &acts).with_all_values(program)),
             multiply_adds: graph.macs(height, width)?,
             strides: program.steps.iter().map(|step| cached_images(&layouts, step)).collect(),
             cached: CACHED_BYTES / (2 * size_of::<f32>() * layouts.iter().map(Layout::image).sum::<usize>()),
             layouts,
-            moves,
+            gradients,
+            acts,
             spare: Mutex::default(),
             rooms: Mutex::default(),
         })
@@ -78,9 +92,11 @@ impl Plan {
         if let Some(i) = spare.iter().position(fits) {
             return spare.swap_remove(i);
         }
-        spare.retain(|b| b.hold != hold || fits(b)); // batches have grown
+        // Batches have grown, or other questions are asked now.
+        spare.retain(|b| (b.hold == Hold::Passing) != (hold == Hold::Passing));
         drop(spare);
-        Buffers { hold, images, slots: self.slots(hold).buffers(images) }
+        let slots = self.slots(hold).buffers(images);
+        Buffers { hold, images, clean: vec![None; slots.len()], slots }
     }
 
     /// Keeps buffers for the next call.
@@ -88,9 +104,18 @@ impl Plan {
         self.spare.lock().unwrap_or_else(PoisonError::into_inner).extend(buffers);
     }
 
-    /// Room for sums: what an earlier call has kept, or an empty one.
-    pub(super) fn room(&self) -> Vec<f32> {
-        self.rooms.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+    /// So many zeros, in the tightest room that an earlier call has kept, or a new one.
+    pub(super) fn room(&self, floats: usize) -> Vec<f32> {
+        let mut rooms = self.rooms.lock().unwrap_or_else(PoisonError::into_inner);
+        let fitting = (0..rooms.len()).filter(|&i| rooms[i].capacity() >= floats);
+        let mut room = match fitting.min_by_key(|&i| rooms[i].capacity()) {
+            Some(i) => rooms.swap_remove(i),
+            None => Vec::with_capacity(floats),
+        };
+        drop(rooms);
+        room.clear();
+        room.resize(floats, 0.0);
+        room
     }
 
     /// Keeps room for the next call: memory that is given back costs page faults when it is needed again.
@@ -98,15 +123,20 @@ impl Plan {
         self.rooms.lock().unwrap_or_else(PoisonError::into_inner).extend(rooms);
     }
 
+    /// A gradient among the tensors of a way back.
+    pub(super) fn gradient(&self, of: GradientId) -> usize {
+        self.layouts.len() + of
+    }
+
     fn slots(&self, hold: Hold) -> &Slots {
         match hold {
             Hold::Passing => &self.passing,
-            Hold::Values => &self.values,
-            Hold::Gradients => &self.gradients,
+            Hold::WayBack => &self.way_back,
+            Hold::WaysBack => &self.ways_back,
         }
     }
 
-    /// The place of a value or gradient in buffers of its kind.
+    /// The place of a tensor in buffers.
     pub(super) fn slot(&self, hold: Hold, tensor: usize) -> usize {
         self.slots(hold).of[tensor]
     }
@@ -117,10 +147,10 @@ impl Plan {
 pub(super) enum Hold {
     /// Values, each as long as a step still reads it.
     Passing,
-    /// Values, all of them, for a way back.
-    Values,
-    /// Gradients.
-    Gradients,
+    /// What a way back needs, as long as it does, and its gradients.
+    WayBack,
+    /// All values, for several ways back after one forward, and the gradients.
+    WaysBack,
 }
 
 /// The buffers that some images go through the network in. Borders are zero from the start.
@@ -129,41 +159,93 @@ pub(super) struct Buffers {
     hold: Hold,
     images: usize,
     slots: Vec<Vec<f32>>,
+    /// Of each slot: the shape whose borders are zero, and for how many images; none while all of it is zero.
+    clean: Vec<Option<(Layout, usize)>>,
 }
 
-/// The buffers of some of the images, for one thread.
+/// The buffers of some of the images, for one thread, in a phase.
 pub(super) struct Part<'b> {
     pub(super) hold: Hold,
     pub(super) images: usize,
     pub(super) slots: Vec<&'b mut [f32]>,
+    shapes: &'b [Option<Layout>],
+    unclean: Vec<usize>,
 }
 
 impl Buffers {
-    /// The buffers of the first `images` images, `per_part` of them in each part.
-    pub(super) fn parts(&mut self, images: usize, per_part: usize) -> Vec<Part<'_>> {
-        let room = self.images;
-        let slots = self.slots.iter_mut().map(|slot| (slot.len() / room, slot.as_mut_slice()));
-        parts(self.hold, slots.collect(), images, per_part)
+    /// The buffers of the first `images` images in a phase, `per_part` of them in each part.
+    pub(super) fn parts<'b>(
+        &'b mut self,
+        plan: &'b Plan,
+        phase: usize,
+        images: usize,
+        per_part: usize,
+    ) -> Vec<Part<'b>> {
+        let shapes = plan.slots(self.hold).shapes(phase);
+        let unclean = self.enter(shapes, images);
+        let slots = self.slots.iter_mut().map(Vec::as_mut_slice).collect();
+        let mut parts = Part { hold: self.hold, images, slots, shapes, unclean: Vec::new() }.cut(per_part);
+        parts.iter_mut().for_each(|part| part.unclean.clone_from(&unclean));
+        parts
     }
 
-    /// All images in one part.
-    pub(super) fn whole(&mut self, images: usize) -> Part<'_> {
+    /// All images in one part, in the first phase.
+    pub(super) fn whole<'b>(&'b mut self, plan: &'b Plan, images: usize) -> Part<'b> {
         let slots = self.slots.iter_mut().map(Vec::as_mut_slice).collect();
-        Part { hold: self.hold, images, slots }
+        Part { hold: self.hold, images, slots, shapes: plan.slots(self.hold).shapes(0), unclean: Vec::new() }
     }
 
     /// A value or a gradient of all images.
     pub(super) fn tensor(&self, plan: &Plan, i: usize) -> &[f32] {
         &self.slots[plan.slot(self.hold, i)]
     }
+
+    /// The slots that take on another shape, whose borders are not zero yet.
+    fn enter(&mut self, shapes: &[Option<Layout>], images: usize) -> Vec<usize> {
+        let mut unclean = Vec::new();
+        for (i, (clean, shape)) in self.clean.iter_mut().zip(shapes).enumerate() {
+            let Some(shape) = *shape else { continue };
+            match *clean {
+                None => *clean = Some((shape, self.images)),
+                Some((layout, upto)) if layout == shape && upto >= images => {}
+                _ => {
+                    *clean = Some((shape, images));
+                    unclean.push(i);
+                }
+            }
+        }
+        unclean
+    }
 }
 
-impl Part<'_> {
+impl<'b> Part<'b> {
     /// Smaller parts of these images.
-    pub(super) fn parts(&mut self, plan: &Plan, per_part: usize) -> Vec<Part<'_>> {
-        let images = plan.slots(self.hold).images.iter();
-        let slots = images.zip(&mut self.slots).map(|(&image, slot)| (image, &mut **slot));
-        parts(self.hold, slots.collect(), self.images, per_part)
+    pub(super) fn parts(&mut self, per_part: usize) -> Vec<Part<'_>> {
+        let slots = self.slots.iter_mut().map(|slot| &mut **slot).collect();
+        let Self { hold, images, shapes, .. } = *self;
+        Part { hold, images, slots, shapes, unclean: Vec::new() }.cut(per_part)
+    }
+
+    fn cut(mut self, per_part: usize) -> Vec<Part<'b>> {
+        let part = |first: usize| {
+            let images = per_part.min(self.images - first);
+            let slots = self.slots.iter_mut().zip(self.shapes).map(|(rest, shape)| {
+                let (head, tail) = take(rest).split_at_mut(images * shape.map_or(0, |shape| shape.image()));
+                *rest = tail;
+                head
+            });
+            Part { hold: self.hold, images, slots: slots.collect(), shapes: self.shapes, unclean: Vec::new() }
+        };
+        (0..self.images).step_by(per_part).map(part).collect()
+    }
+
+    /// Sets the borders of the slots that have taken on another shape to zero.
+    pub(super) fn clean(&mut self) {
+        for slot in take(&mut self.unclean) {
+            if let Some(shape) = self.shapes[slot] {
+                shape.clear_border(self.slots[slot]);
+            }
+        }
     }
 
     /// A value or a gradient.
@@ -172,63 +254,62 @@ impl Part<'_> {
     }
 }
 
-/// Cuts slots, each with the floats that an image takes in it.
-fn parts<'b>(
-    hold: Hold,
-    mut slots: Vec<(usize, &'b mut [f32])>,
-    images: usize,
-    per_part: usize,
-) -> Vec<Part<'b>> {
-    fn cut<'b>((image, rest): &mut (usize, &'b mut [f32]), images: usize) -> &'b mut [f32] {
-        let (head, tail) = std::mem::take(rest).split_at_mut(images * *image);
-        *rest = tail;
-        head
-    }
-    let part = |first: usize| {
-        let images = per_part.min(images - first);
-        Part { hold, images, slots: slots.iter_mut().map(|slot| cut(slot, images)).collect() }
-    };
-    (0..images).step_by(per_part).map(part).collect()
-}
-
 /// Bytes that the images of a step may take, or those of a group: about the second-level cache.
 const CACHED_BYTES: usize = 2 << 20;
 
-fn cached_images(layouts: &[Layout], step: &super::program::Step) -> usize {
+fn cached_images(layouts: &[Layout], step: &Step) -> usize {
     let image = layouts[step.source].image().max(layouts[step.target].image());
     (CACHED_BYTES / (4 * image)).max(1)
 }
 
 impl Sweeps {
-    fn new(window: &Window, source: &Layout, target: &Layout) -> Self {
+    /// The source's layouts and the target's, each of the value and of its gradient.
+    fn new(window: &Window, [source, target]: [[&Layout; 2]; 2]) -> Self {
         let backward =
-            phases(window).into_iter().map(|phase| Sweep::backward(window, &phase, target, source));
+            phases(window).into_iter().map(|phase| Sweep::backward(window, &phase, target[1], source[1]));
         Self {
-            forward: Some(Sweep::forward(window, source, target)),
+            forward: Some(Sweep::forward(window, source[0], target[0])),
             backward: backward.collect(),
+            of_weights: Some(Sweep::forward(window, source[0], target[1])),
             ..Self::default()
         }
     }
 
-    fn with_tiles(mut self, pads: Option<[Pad; 2]>, [source, target]: [&Layout; 2]) -> Self {
+    fn with_tiles(mut self, pads: Option<[Pad; 2]>, [source, target]: [[&Layout; 2]; 2]) -> Self {
         let Some(pads) = pads else { return self };
         let tiles = |pad, from: &Layout, to| {
             tile_border(pad, (from.height, from.width)).map(|_| Tiles::new(pad, from, to))
         };
-        self.tiles = [tiles(pads[0], source, target), tiles(pads[1], target, source)];
+        self.tiles = [tiles(pads[0], source[0], target[0]), tiles(pads[1], target[1], source[1])];
+        self.tiles_of_weights = tiles(pads[0], source[0], target[1]);
         self
     }
 
     /// Whole pixels are read, not only the channels that mean something.
     fn depthwise(mut self) -> Self {
-        for sweep in self.forward.iter_mut().chain(&mut self.backward) {
+        for sweep in self.forward.iter_mut().chain(&mut self.backward).chain(&mut self.of_weights) {
             sweep.depth = sweep.target_stride;
         }
         self
     }
 }
 
-/// The layout of every value. Values of one size get one border, the widest that any step needs there,
+/// What a convolution writes and only normalizations read: it needs no border, for only its gradient is walked over.
+fn flat_values(program: &Program) -> Vec<bool> {
+    let mut flat = vec![false; program.values.len()];
+    for step in &program.steps {
+        let plain = step.add.is_none() && !program.values[step.target].rectified;
+        flat[step.target] = plain && matches!(step.kind, Kind::Conv(_) | Kind::Depthwise(_));
+        flat[step.source] &= matches!(step.kind, Kind::Norm(_));
+        step.add.into_iter().for_each(|add| flat[add] = false);
+    }
+    if let Some(logits) = flat.last_mut() {
+        *logits = false;
+    }
+    flat
+}
+
+/// The layout of every gradient, and of every value that is walked over. Values of one size get one border, the widest that any step needs there,
 /// so tensors that are added or compared lie alike.
 fn layouts(graph: &Graph, program: &Program, height: usize, width: usize) -> Result<Vec<Layout>> {
     let shapes = graph.shapes(height, width)?;
@@ -261,39 +342,65 @@ fn layouts(graph: &Graph, program: &Program, height: usize, width: usize) -> Res
     Ok(program.values.iter().enumerate().map(layout).collect())
 }
 
-/// Buffers shared by tensors that are never alive together. Only tensors of one shape share, so a
-/// border stays zero for good.
+/// Buffers shared by tensors that are never alive together. Tensors of one shape may follow each other at once,
+/// for the border stays zero; one of another shape only when all threads have met in between, for the images lie in
+/// other places then.
 #[derive(Debug)]
 struct Slots {
-    /// The buffer of each tensor.
+    /// The buffer of each tensor: the values, and after them the gradients.
     of: Vec<usize>,
     images: Vec<usize>, // floats an image takes in each buffer
+    /// In each phase, between two meetings of the threads, the shape that each buffer has.
+    shapes: Vec<Vec<Option<Layout>>>,
 }
 
-/// First and last moment at which a tensor is needed; none for a tensor that never is.
-type Life = Option<(usize, usize)>;
+/// From when to when a tensor is needed, in moments and in phases.
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    moments: [usize; 2],
+    phases: [usize; 2],
+}
+
+impl Span {
+    fn allows(&self, other: &Self, alike: bool) -> bool {
+        let apart = |a: [usize; 2], b: [usize; 2]| a[1] < b[0] || b[1] < a[0];
+        if alike { apart(self.moments, other.moments) } else { apart(self.phases, other.phases) }
+    }
+}
 
 impl Slots {
-    fn one_each(layouts: &[Layout]) -> Self {
-        Self { of: (0..layouts.len()).collect(), images: layouts.iter().map(Layout::image).collect() }
+    /// Large tensors first; a smaller one takes the tightest buffer that is free while it is needed.
+    fn assign(layouts: &[Layout], lives: &Lives) -> Self {
+        let shape = |i: usize| {
+            let layout = layouts[i];
+            Layout { channels: layout.stride(), ..layout }
+        };
+        let mut order: Vec<usize> = (0..lives.spans.len()).filter(|&i| !lives.spans[i].is_empty()).collect();
+        order.sort_by_key(|&i| (Reverse(shape(i).image()), lives.spans[i][0].moments));
+        let mut slots: Vec<Vec<(Layout, Span)>> = Vec::new();
+        let mut of = vec![0; lives.spans.len()];
+        for i in order {
+            let own = || lives.spans[i].iter().map(|span| (shape(i), *span));
+            let free = |slot: &Vec<(Layout, Span)>| {
+                own().all(|(shape, span)| slot.iter().all(|(other, busy)| span.allows(busy, shape == *other)))
+            };
+            of[i] = slots.iter().rposition(free).unwrap_or(slots.len());
+            if of[i] == slots.len() {
+                slots.push(Vec::new());
+            }
+            slots[of[i]].extend(own());
+        }
+        let in_phase = |phase: usize| {
+            let here = |(_, span): &&(Layout, Span)| (span.phases[0]..=span.phases[1]).contains(&phase);
+            slots.iter().map(|slot| slot.iter().find(here).map(|(shape, _)| *shape)).collect()
+        };
+        let shapes = (0..=lives.phase).map(in_phase).collect();
+        let image = |slot: &Vec<(Layout, Span)>| slot.iter().map(|(shape, _)| shape.image()).max();
+        Self { of, images: slots.iter().filter_map(image).collect(), shapes }
     }
 
-    fn assign(layouts: &[Layout], lives: &[Life]) -> Self {
-        let mut order: Vec<usize> = (0..lives.len()).filter(|&i| lives[i].is_some()).collect();
-        order.sort_by_key(|&i| lives[i]);
-        let mut slots: Vec<(Layout, usize)> = Vec::new(); // shape, last moment in use
-        let mut of = vec![0; lives.len()];
-        for i in order {
-            let Some((first, last)) = lives[i] else { continue };
-            let alike = |l: &Layout| Layout { channels: l.stride(), ..*l };
-            let free = slots.iter().position(|(shape, busy)| *shape == alike(&layouts[i]) && *busy < first);
-            of[i] = free.unwrap_or(slots.len());
-            match free {
-                Some(slot) => slots[slot].1 = last,
-                None => slots.push((alike(&layouts[i]), last)),
-            }
-        }
-        Self { of, images: slots.iter().map(|(shape, _)| shape.image()).collect() }
+    fn shapes(&self, phase: usize) -> &[Option<Layout>] {
+        &self.shapes[phase.min(self.shapes.len() - 1)]
     }
 
     fn buffers(&self, images: usize) -> Vec<Vec<f32>> {
@@ -301,39 +408,80 @@ impl Slots {
     }
 }
 
-/// From the step that writes a value to the last that reads it.
-fn value_lives(program: &Program) -> Vec<Life> {
-    let mut lives: Vec<Life> = vec![None; program.values.len()];
-    lives[0] = Some((0, 0));
-    for (i, step) in program.steps.iter().enumerate() {
-        lives[step.target] = Some((i, i));
-        for read in std::iter::once(step.source).chain(step.add) {
-            lives[read] = lives[read].map(|(first, _)| (first, i));
-        }
-    }
-    let end = program.steps.len();
-    if let Some(Some((_, last))) = lives.last_mut() {
-        *last = end;
-    }
-    lives
+/// When tensors are needed.
+#[derive(Debug)]
+struct Lives {
+    spans: Vec<Vec<Span>>, // of each tensor: more than one where it is made again
+    moment: usize,
+    phase: usize,
 }
 
-/// From the move that first writes a gradient to the last that touches it. The logits' gradient comes
-/// before all moves and the images' is read after them.
-fn gradient_lives(program: &Program, moves: &[Move]) -> Vec<Life> {
-    let mut lives: Vec<Life> = vec![None; program.values.len()];
-    let last = lives.len() - 1;
-    let mut touch = |gradient: usize, now: usize| {
-        let life = lives[gradient].get_or_insert((now, now));
-        life.1 = now;
-    };
-    touch(last, 0);
-    for (i, go) in moves.iter().enumerate() {
-        go.reads().into_iter().for_each(|g| touch(g, i + 1));
-        touch(go.target(program), i + 1);
+impl Lives {
+    /// From the step that writes a value to the last that reads it. Threads meet before every normalization.
+    fn of_values(program: &Program, tensors: usize, meetings: bool) -> Self {
+        let mut lives = Self { spans: vec![Vec::new(); tensors], moment: 0, phase: 0 };
+        lives.begin(0);
+        for step in &program.steps {
+            lives.moment += 1;
+            lives.phase += usize::from(meetings && matches!(step.kind, Kind::Norm(_)));
+            std::iter::once(step.source).chain(step.add).for_each(|read| lives.touch(read));
+            lives.begin(step.target);
+        }
+        lives.moment += 1;
+        lives.touch(program.values.len() - 1);
+        lives
     }
-    touch(0, moves.len() + 1);
-    lives
+
+    /// From there on, the way back: the logits' gradient comes before it and the images' is read after it.
+    fn of_way_back(program: &Program, acts: &[Act]) -> Self {
+        let n = program.values.len();
+        let meetings = program.mode == Mode::Train;
+        let mut lives = Self::of_values(program, 2 * n, meetings);
+        lives.moment += 1;
+        lives.phase += usize::from(meetings);
+        lives.begin(2 * n - 1);
+        for act in acts {
+            lives.moment += 1;
+            match act {
+                Act::Again(step) => {
+                    let Step { source, add, target, .. } = program.steps[*step];
+                    std::iter::once(source).chain(add).for_each(|v| lives.touch(v));
+                    lives.begin(target);
+                }
+                Act::Go(go) => {
+                    lives.phase += usize::from(meetings && act.through(program).is_some());
+                    act.value(program).into_iter().for_each(|v| lives.touch(v));
+                    go.reads().into_iter().for_each(|g| lives.touch(n + g));
+                    lives.touch(n + go.target(program));
+                }
+            }
+        }
+        lives.moment += 1;
+        lives.touch(n);
+        lives
+    }
+
+    /// All values until the end, in eval mode: other ways back may follow.
+    fn with_all_values(mut self, program: &Program) -> Self {
+        (0..program.values.len()).for_each(|v| self.touch(v));
+        self
+    }
+
+    fn begin(&mut self, tensor: usize) {
+        let Self { moment, phase, .. } = *self;
+        self.spans[tensor].push(Span { moments: [moment; 2], phases: [phase; 2] });
+    }
+
+    /// It is needed until now; begins if it has not yet.
+    fn touch(&mut self, tensor: usize) {
+        if self.spans[tensor].is_empty() {
+            self.begin(tensor);
+        }
+        let Self { moment, phase, .. } = *self;
+        if let Some(span) = self.spans[tensor].last_mut() {
+            (span.moments[1], span.phases[1]) = (moment, phase);
+        }
+    }
 }
 
 /// Plans of a program by image size, made when a size is first seen.

@@ -40,6 +40,13 @@ pub(super) enum Kind {
     Mean,
 }
 
+impl Kind {
+    /// Whether a gradient goes to parameters of it.
+    pub(super) fn has_parameters(self) -> bool {
+        matches!(self, Self::Conv(_) | Self::Depthwise(_) | Self::Norm(_))
+    }
+}
+
 /// A convolution with where its numbers come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Conv {
@@ -91,6 +98,7 @@ pub(super) struct Step {
 /// The steps of a graph. Value 0 is the images, the last one the logits.
 #[derive(Clone, Debug)]
 pub(super) struct Program {
+    pub(super) mode: Mode,
     pub(super) steps: Vec<Step>,
     pub(super) values: Vec<Value>,
 }
@@ -125,7 +133,7 @@ impl<'g> Lowering<'g> {
         for (i, node) in graph.nodes().iter().enumerate() {
             node.inputs.iter().for_each(|id| readers[id.0].push(i));
         }
-        let program = Program { steps: Vec::new(), values: Vec::new() };
+        let program = Program { mode, steps: Vec::new(), values: Vec::new() };
         Self { graph, mode, readers, value_of: vec![None; n], absorbed: vec![false; n], program }
     }
 

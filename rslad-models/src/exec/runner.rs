@@ -1,10 +1,10 @@
 //! Runs the steps and the moves of a plan on the buffers of some images, with the kernels.
 
-use super::backward::{Close, Earlier, Move};
-use super::plan::{Hold, Part, Plan};
+use super::backward::{Act, Close, Earlier, GradientId, Move};
+use super::plan::{Part, Plan};
 use super::program::{Kind, Program, Step};
 use super::weights::{Numbers, Weights};
-use crate::kernels::conv::{Turn, direct, winograd};
+use crate::kernels::conv::{Panels, Turn, direct, winograd};
 use crate::kernels::depthwise::depthwise;
 use crate::kernels::pointwise::{Affine, Curve, affine, combine, silu_backward};
 use crate::kernels::{Add, Epilogue, Isa, Layout, Rectify, pool};
@@ -18,6 +18,8 @@ pub(super) struct Runner<'a> {
     pub(super) program: &'a Program,
     pub(super) plan: &'a Plan,
     pub(super) weights: &'a Weights,
+    /// At hand for the moves that are made.
+    pub(super) backward: &'a [Vec<Panels>],
     /// Of each step that normalizes by a batch, once the batch has been seen.
     pub(super) batch: &'a [Option<BatchFactors>],
 }
@@ -49,18 +51,18 @@ impl Runner<'_> {
         self.plan.layouts[0].import(images, values.slots[self.plan.slot(values.hold, 0)]);
     }
 
-    /// Runs some steps forward, as many images at a time as each can keep in the cache.
-    pub(super) fn forward(&self, steps: Range<usize>, values: &mut Part<'_>) {
-        for (steps, images) in turns(steps, |i| self.plan.strides[i]) {
-            for part in &mut values.parts(self.plan, images) {
-                for i in steps.clone() {
-                    let slot = self.plan.slot(part.hold, self.program.steps[i].target);
-                    let target = take(&mut part.slots[slot]);
-                    self.step(i, part, target);
-                    part.slots[slot] = target;
-                }
-            }
-        }
+    /// Runs some steps forward, as many images at a time as each can keep in the cache. `then` sees all images in order
+    /// after that, while they still are in the cache.
+    pub(super) fn forward(&self, steps: Range<usize>, part: &mut Part<'_>, then: impl FnMut(&Part<'_>)) {
+        let turns = turns(steps, |i| self.plan.strides[i]);
+        take_turns(&turns, part, |i, part| self.advance(i, part), then);
+    }
+
+    fn advance(&self, i: usize, part: &mut Part<'_>) {
+        let slot = self.plan.slot(part.hold, self.program.steps[i].target);
+        let target = take(&mut part.slots[slot]);
+        self.step(i, part, target);
+        part.slots[slot] = target;
     }
 
     /// The logits, `[n, K]`.
@@ -70,43 +72,46 @@ impl Runner<'_> {
     }
 
     /// Writes the gradient of the logits, `[n, K]`, where the first move reads it.
-    pub(super) fn import_gradient(&self, dlogits: &[f32], gradients: &mut Part<'_>) {
+    pub(super) fn import_gradient(&self, dlogits: &[f32], part: &mut Part<'_>) {
         let last = self.program.values.len() - 1;
-        let slot = self.plan.slot(Hold::Gradients, last);
-        self.plan.layouts[last].import(dlogits, gradients.slots[slot]);
+        let slot = self.plan.slot(part.hold, self.plan.gradient(last));
+        self.plan.layouts[last].import(dlogits, part.slots[slot]);
     }
 
-    /// Runs some moves of the way back, as many images at a time as each can keep in the cache.
-    pub(super) fn back(&self, moves: &[Move], values: &mut Part<'_>, gradients: &mut Part<'_>) {
-        let images = |i: usize| match moves[i] {
-            Move::Through { step, .. } => self.plan.strides[step],
-            Move::Merge { .. } => usize::MAX,
+    /// Takes a piece of the way back, as many images at a time as each act can keep in the cache; `then` as in
+    /// [`forward`](Self::forward).
+    pub(super) fn back(&self, acts: &[Act], part: &mut Part<'_>, then: impl FnMut(&Part<'_>)) {
+        let images = part.images;
+        let turns = turns(0..acts.len(), |i| match acts[i] {
+            Act::Go(Move::Through { step, .. }) | Act::Again(step) => self.plan.strides[step],
+            Act::Go(Move::Merge { .. }) => images,
+        });
+        let take = |i: usize, part: &mut Part<'_>| match &acts[i] {
+            Act::Again(step) => self.advance(*step, part),
+            Act::Go(go) => self.go(go, part),
         };
-        for (moves_now, images) in turns(0..moves.len(), images) {
-            let images = images.min(values.images);
-            let parts = values.parts(self.plan, images).into_iter().zip(gradients.parts(self.plan, images));
-            for (values, mut gradients) in parts {
-                moves[moves_now.clone()].iter().for_each(|go| self.go(go, &values, &mut gradients));
-            }
-        }
+        take_turns(&turns, part, take, then);
     }
 
-    fn go(&self, go: &Move, values: &Part<'_>, gradients: &mut Part<'_>) {
-        let slot = self.plan.slot(Hold::Gradients, go.target(self.program));
-        let target = take(&mut gradients.slots[slot]);
+    fn go(&self, go: &Move, part: &mut Part<'_>) {
+        let slot = self.plan.slot(part.hold, self.plan.gradient(go.target(self.program)));
+        let target = take(&mut part.slots[slot]);
         match *go {
             Move::Through { step, from, earlier, close } => {
-                self.through(step, from, [values, gradients], target, (earlier, close));
+                self.through(step, from, part, target, (earlier, close));
             }
-            Move::Merge { parts, into, close } => {
-                self.merge(parts, into, [values, gradients], target, close);
-            }
+            Move::Merge { parts, into, close } => self.merge(parts, into, part, target, close),
         }
-        gradients.slots[slot] = target;
+        part.slots[slot] = target;
     }
+
     /// The gradient of the images, `[n, C, H, W]`.
-    pub(super) fn export_gradient(&self, gradients: &Part<'_>, out: &mut [f32]) {
-        self.plan.layouts[0].export(gradients.tensor(self.plan, 0), out);
+    pub(super) fn export_gradient(&self, part: &Part<'_>, out: &mut [f32]) {
+        self.plan.layouts[0].export(self.gradient(part, 0), out);
+    }
+
+    fn gradient<'p>(&self, part: &'p Part<'_>, of: GradientId) -> &'p [f32] {
+        part.tensor(self.plan, self.plan.gradient(of))
     }
 
     fn step(&self, i: usize, values: &Part<'_>, target: &mut [f32]) {
@@ -130,12 +135,12 @@ impl Runner<'_> {
             }
             (Kind::Affine(_, curve), Numbers::Affine { scale, shift }, _) => {
                 let by = Affine { scale, shift, curve };
-                affine(self.isa, from, n, source, by, target, &end(None));
+                affine(self.isa, [from, to], n, source, by, target, &end(None));
             }
             (Kind::Norm(_), ..) => {
                 let BatchFactors { scale, shift, .. } = self.factors(i);
                 let by = Affine { scale, shift, curve: Curve::Identity };
-                affine(self.isa, from, n, source, by, target, &end(None));
+                affine(self.isa, [from, to], n, source, by, target, &end(None));
             }
             (Kind::Mean, ..) => pool::mean(n, from, source, to, target),
             (kind, ..) => unreachable!("the weights of {kind:?} are its own"),
@@ -145,29 +150,27 @@ impl Runner<'_> {
     fn through(
         &self,
         i: usize,
-        from: usize,
-        [values, gradients]: [&Part<'_>; 2],
+        from: GradientId,
+        part: &Part<'_>,
         target: &mut [f32],
         (earlier, close): (Earlier, Close),
     ) {
-        let (step, n) = (&self.program.steps[i], values.images);
+        let (step, n) = (&self.program.steps[i], part.images);
         let add = match earlier {
             Earlier::Nothing => Add::Nothing,
             Earlier::Own => Add::Destination,
-            Earlier::Other(g) => Add::Tensor(gradients.tensor(self.plan, g)),
+            Earlier::Other(g) => Add::Tensor(self.gradient(part, g)),
         };
-        let (source, dy) = (values.tensor(self.plan, step.source), gradients.tensor(self.plan, from));
+        let (source, dy) = (part.tensor(self.plan, step.source), self.gradient(part, from));
         let end = Epilogue { bias: None, add, rectify: rectify(close, source) };
-        let [layout, output] = self.ends(step);
+        let [layout, output] = [&self.plan.gradients[step.source], &self.plan.gradients[step.target]];
         let sweeps = &self.plan.sweeps[i].backward;
         match (step.kind, &self.weights.steps[i]) {
-            (Kind::Conv(_), Numbers::Conv { backward, .. })
-                if let Some(tiles) = &self.plan.sweeps[i].tiles[1] =>
-            {
-                winograd(self.isa, tiles, (&backward[0], Turn::Half), n, dy, target, &end);
+            (Kind::Conv(_), _) if let Some(tiles) = &self.plan.sweeps[i].tiles[1] => {
+                winograd(self.isa, tiles, (&self.backward[i][0], Turn::Half), n, dy, target, &end);
             }
-            (Kind::Conv(_), Numbers::Conv { backward, .. }) => {
-                for (sweep, panels) in sweeps.iter().zip(backward) {
+            (Kind::Conv(_), _) => {
+                for (sweep, panels) in sweeps.iter().zip(&self.backward[i]) {
                     direct(self.isa, sweep, panels, n, dy, target, &end);
                 }
             }
@@ -182,11 +185,12 @@ impl Runner<'_> {
             }
             (Kind::Affine(_, Curve::Identity), Numbers::Affine { scale, .. }) => {
                 let by = Affine { scale, shift: &vec![0.0; scale.len()], curve: Curve::Identity };
-                affine(self.isa, layout, n, dy, by, target, &end);
+                affine(self.isa, [layout; 2], n, dy, by, target, &end);
             }
             (Kind::Norm(_), _) => {
                 let BatchFactors { scale, backward: [slope, shift], .. } = self.factors(i);
-                combine(self.isa, layout, n, [source, dy], [slope, scale, shift], target, &end);
+                let layouts = [&self.plan.layouts[step.source], layout];
+                combine(self.isa, layouts, n, [source, dy], [slope, scale, shift], target, &end);
             }
             (Kind::Mean, _) => pool::mean_backward(n, output, dy, layout, target, &end),
             (kind, _) => unreachable!("the weights of {kind:?} are its own"),
@@ -195,24 +199,24 @@ impl Runner<'_> {
 
     fn merge(
         &self,
-        (a, b): (usize, Option<usize>),
-        into: usize,
-        [values, gradients]: [&Part<'_>; 2],
+        (a, b): (GradientId, Option<GradientId>),
+        into: GradientId,
+        part: &Part<'_>,
         target: &mut [f32],
         close: Close,
     ) {
-        let gradient = |g: usize| gradients.tensor(self.plan, g);
+        let gradient = |g: GradientId| self.gradient(part, g);
         let (source, add) = match (a, b) {
             (a, None) => (gradient(a), Add::Nothing),
             (a, Some(b)) if a == into => (gradient(b), Add::Destination),
             (a, Some(b)) if b == into => (gradient(a), Add::Destination),
             (a, Some(b)) => (gradient(a), Add::Tensor(gradient(b))),
         };
-        let end = Epilogue { bias: None, add, rectify: rectify(close, values.tensor(self.plan, into)) };
-        let layout = &self.plan.layouts[into];
+        let end = Epilogue { bias: None, add, rectify: rectify(close, part.tensor(self.plan, into)) };
+        let layout = &self.plan.gradients[into];
         let (ones, zeros) = (vec![1.0; layout.stride()], vec![0.0; layout.stride()]);
         let by = Affine { scale: &ones, shift: &zeros, curve: Curve::Identity };
-        affine(self.isa, layout, values.images, source, by, target, &end);
+        affine(self.isa, [layout; 2], part.images, source, by, target, &end);
     }
 
     fn ends(&self, step: &Step) -> [&Layout; 2] {
@@ -221,6 +225,23 @@ impl Runner<'_> {
 
     pub(super) fn factors(&self, step: usize) -> &BatchFactors {
         self.batch[step].as_ref().expect("a normalization runs after its batch was seen")
+    }
+}
+
+/// Goes through turns, and then once more over all images in order, each as soon as its last turn is over.
+fn take_turns(
+    turns: &[(Range<usize>, usize)],
+    part: &mut Part<'_>,
+    go: impl Fn(usize, &mut Part<'_>),
+    mut then: impl FnMut(&Part<'_>),
+) {
+    let Some((last, earlier)) = turns.split_last() else { return then(part) };
+    for (items, images) in earlier {
+        part.parts(*images).iter_mut().for_each(|part| items.clone().for_each(|i| go(i, part)));
+    }
+    for part in &mut part.parts(last.1) {
+        last.0.clone().for_each(|i| go(i, part));
+        then(part);
     }
 }
 

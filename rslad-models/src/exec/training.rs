@@ -46,13 +46,7 @@ struct Compiled {
     isa: Isa,
     threads: Threads,
     plans: Plans,
-    packed: Mutex<Option<Packed>>,
-}
-
-/// Packed weights and what they were packed from.
-struct Packed {
-    weights: Arc<Weights>,
-    from: Vec<Vec<f32>>,
+    packed: Mutex<Option<Arc<Weights>>>,
 }
 
 /// One forward in train mode, alive until its backward.
@@ -115,7 +109,7 @@ impl<'n> Training<'n> {
             }
             Body::Compiled(compiled) => {
                 let (batch, logits, seen) =
-                    compiled.forward(self.network, self.exchange.as_deref(), x, Hold::Values)?;
+                    compiled.forward(self.network, self.exchange.as_deref(), x, Hold::WayBack)?;
                 (logits, PassBody::Compiled(batch), seen)
             }
             Body::OnDevice(train) => {
@@ -342,7 +336,7 @@ impl Classifier for AttackView<'_> {
             }
             Body::Compiled(compiled) => {
                 let (batch, logits, seen) =
-                    compiled.forward(t.network, t.exchange.as_deref(), x, Hold::Values)?;
+                    compiled.forward(t.network, t.exchange.as_deref(), x, Hold::WayBack)?;
                 t.track(&seen, None)?;
                 let (loss, dlogits) = objective.value_and_grad(&rows, &logits)?;
                 let dlogits = like_logits(&dlogits, &logits)?;
@@ -436,35 +430,12 @@ impl Compiled {
         let (graph, store, program) = (network.graph(), network.params(), &self.plans.program);
         let params = store.present();
         let mut packed = lock(&self.packed);
-        let fresh = || Packed { weights: Arc::new(Weights::new(graph, program, self.isa)), from: Vec::new() };
-        let packed = packed.get_or_insert_with(fresh);
-        if packed.take_changes(graph.entries(), &params)? {
-            let weights = Arc::make_mut(&mut packed.weights);
-            self.threads.within(|| weights.fill(graph, program, &params, &self.threads))?;
-        }
-        Ok(Arc::clone(&packed.weights))
-    }
-}
-
-impl Packed {
-    /// Copies the parameters, and says whether one had changed.
-    fn take_changes(&mut self, entries: &[graph::Entry], params: &[Tensor]) -> Result<bool> {
-        self.from.resize(params.len(), Vec::new());
-        let mut changed = false;
-        for ((own, entry), param) in self.from.iter_mut().zip(entries).zip(params) {
-            if entry.kind != graph::Kind::Parameter {
-                continue;
-            }
-            with_values(param, |values| {
-                let same = own.len() == values.len()
-                    && own.iter().zip(values).all(|(a, b)| a.to_bits() == b.to_bits());
-                if !same {
-                    changed = true;
-                    values.clone_into(own);
-                }
-            })?;
-        }
-        Ok(changed)
+        let packed = packed.get_or_insert_with(|| Arc::new(Weights::new(graph, program, self.isa)));
+        self.threads.within(|| match packed.hold(program, &params, &self.threads)? {
+            true => Ok(()),
+            false => Arc::make_mut(packed).fill(graph, program, &params, &self.threads),
+        })?;
+        Ok(Arc::clone(packed))
     }
 }
 

@@ -14,23 +14,23 @@ use super::simd::{Isa, Kernel, Platform, Simd, launch};
 /// When a slice is too short.
 pub(crate) fn moments(isa: Isa, layout: &Layout, images: usize, x: &[f32], out: &mut [f32]) {
     let zeros = vec![0.0; layout.stride()];
-    sums(isa, layout, images, [x, x], [&zeros, &zeros], out, Sums::Moments);
+    sums(isa, [layout; 2], images, [x, x], [&zeros, &zeros], out, Sums::Moments);
 }
 
 /// For each image, the sums of `gradient` and of `gradient * (x - mean) * inverse`, per stored
-/// channel: `out` is `[images][2][stride]`.
+/// channel: `out` is `[images][2][stride]`. `x` and the gradient have a layout each.
 ///
 /// # Panics
-/// When a slice is too short.
+/// When a slice is too short, or the layouts are of different sizes.
 pub(crate) fn gradient_sums(
     isa: Isa,
-    layout: &Layout,
+    layouts: [&Layout; 2],
     images: usize,
     [x, gradient]: [&[f32]; 2],
     [mean, inverse]: [&[f32]; 2],
     out: &mut [f32],
 ) {
-    sums(isa, layout, images, [x, gradient], [mean, inverse], out, Sums::Gradient);
+    sums(isa, layouts, images, [x, gradient], [mean, inverse], out, Sums::Gradient);
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -41,18 +41,22 @@ enum Sums {
 
 fn sums(
     isa: Isa,
-    layout: &Layout,
+    layouts: [&Layout; 2],
     images: usize,
     tensors: [&[f32]; 2],
     channels: [&[f32]; 2],
     out: &mut [f32],
     what: Sums,
 ) {
-    assert!(tensors.iter().all(|t| t.len() >= images * layout.image()), "slices hold all images");
-    assert!(channels.iter().all(|c| c.len() >= layout.stride()), "a number for every stored channel");
-    assert!(out.len() >= images * 2 * layout.stride(), "room for two sums of every image and channel");
+    let size = |l: &Layout| (l.height, l.width, l.stride());
+    assert_eq!(size(layouts[0]), size(layouts[1]), "layouts of one size");
+    let whole = tensors.iter().zip(layouts).all(|(t, layout)| t.len() >= images * layout.image());
+    assert!(whole, "slices hold all images");
+    let stride = layouts[0].stride();
+    assert!(channels.iter().all(|c| c.len() >= stride), "a number for every stored channel");
+    assert!(out.len() >= images * 2 * stride, "room for two sums of every image and channel");
     let kernel = SumKernel {
-        layout,
+        layouts,
         images,
         tensors: tensors.map(<[f32]>::as_ptr),
         channels: channels.map(<[f32]>::as_ptr),
@@ -64,7 +68,7 @@ fn sums(
 }
 
 struct SumKernel<'a> {
-    layout: &'a Layout,
+    layouts: [&'a Layout; 2], // of each tensor
     images: usize,
     tensors: [*const f32; 2],
     channels: [*const f32; 2],
@@ -77,7 +81,7 @@ impl Kernel for SumKernel<'_> {
     unsafe fn run<P: Platform>(self) {
         // SAFETY: the promise of `sums`; the vector divides the pixel.
         unsafe {
-            if self.layout.stride().is_multiple_of(P::Wide::LANES) {
+            if self.layouts[0].stride().is_multiple_of(P::Wide::LANES) {
                 self.images::<P::Wide>();
             } else {
                 self.images::<P::Narrow>();
@@ -89,11 +93,11 @@ impl Kernel for SumKernel<'_> {
 impl SumKernel<'_> {
     #[inline(always)]
     unsafe fn images<S: Simd>(&self) {
-        let stride = self.layout.stride();
+        let stride = self.layouts[0].stride();
         for image in 0..self.images {
             // SAFETY: the image is inside the tensors, and `out` has two rows for each.
             unsafe {
-                let [x, g] = self.tensors.map(|t| t.add(image * self.layout.image()));
+                let [x, g] = [0, 1].map(|i| self.tensors[i].add(image * self.layouts[i].image()));
                 let [first, second] = [0, stride].map(|row| self.out.add(image * 2 * stride + row));
                 match self.what {
                     Sums::Moments => self.moments::<S>(x, first, second),
@@ -107,10 +111,10 @@ impl SumKernel<'_> {
     unsafe fn moments<S: Simd>(&self, x: *const f32, mean: *mut f32, squares: *mut f32) {
         // SAFETY: the caller's promise.
         unsafe {
-            self.over_rows([mean], |at, _| [S::load(x.add(at))]);
-            let pixels = S::splat(self.layout.pixels() as f32);
+            self.over_rows([mean], |[at, _], _| [S::load(x.add(at))]);
+            let pixels = S::splat(self.layouts[0].pixels() as f32);
             self.each_channel::<S>(|c| S::load(mean.add(c)).div(pixels).store(mean.add(c)));
-            self.over_rows([squares], |at, channel| {
+            self.over_rows([squares], |[at, _], channel| {
                 let d = S::load(x.add(at)).sub(S::load(mean.add(channel)));
                 [d.mul(d)]
             });
@@ -123,8 +127,8 @@ impl SumKernel<'_> {
         // SAFETY: the caller's promise.
         unsafe {
             self.over_rows(sums, |at, channel| {
-                let g = S::load(g.add(at));
-                [g, S::load(x.add(at)).sub(S::load(mean.add(channel))).mul(g)]
+                let g = S::load(g.add(at[1]));
+                [g, S::load(x.add(at[0])).sub(S::load(mean.add(channel))).mul(g)]
             });
             let weighted = sums[1];
             self.each_channel::<S>(|c| {
@@ -135,7 +139,7 @@ impl SumKernel<'_> {
 
     #[inline(always)]
     fn each_channel<S: Simd>(&self, f: impl Fn(usize)) {
-        (0..self.layout.stride()).step_by(S::LANES).for_each(f);
+        (0..self.layouts[0].stride()).step_by(S::LANES).for_each(f);
     }
 
     /// Sums over the pixels of an image: along rows, then over rows, all channels of a row while it is
@@ -144,17 +148,19 @@ impl SumKernel<'_> {
     unsafe fn over_rows<S: Simd, const N: usize>(
         &self,
         sums: [*mut f32; N],
-        term: impl Fn(usize, usize) -> [S; N],
+        term: impl Fn([usize; 2], usize) -> [S; N],
     ) {
-        let stride = self.layout.stride();
+        let [one, other] = self.layouts;
+        let stride = one.stride();
         // SAFETY: the caller's promise.
         unsafe {
             self.each_channel::<S>(|c| sums.iter().for_each(|sum| S::splat(0.0).store(sum.add(c))));
-            for row in self.layout.rows() {
+            for (row, other_row) in one.rows().zip(other.rows()) {
                 for channel in (0..stride).step_by(S::LANES) {
                     let mut line = [S::splat(0.0); N];
-                    for pixel in 0..self.layout.width {
-                        let terms = term(row + pixel * stride + channel, channel);
+                    for pixel in 0..one.width {
+                        let at = [row, other_row].map(|row| row + pixel * stride + channel);
+                        let terms = term(at, channel);
                         for n in 0..N {
                             line[n] = line[n].add(terms[n]);
                         }

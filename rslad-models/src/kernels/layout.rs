@@ -69,6 +69,18 @@ impl Layout {
         Self { height: rows.len(), width: columns.len(), border, ..*self }
     }
 
+    /// Sets the borders of some images to zero.
+    pub(crate) fn clear_border(&self, images: &mut [f32]) {
+        for image in images.chunks_exact_mut(self.image()) {
+            let mut end = 0;
+            for row in self.rows() {
+                image[end..row].fill(0.0);
+                end = row + self.width * self.stride();
+            }
+            image[end..].fill(0.0);
+        }
+    }
+
     /// Writes images that lie channel by channel, `[N, C, H, W]`, into this layout.
     ///
     /// # Panics

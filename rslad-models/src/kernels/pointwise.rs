@@ -19,13 +19,13 @@ pub(crate) struct Affine<'a> {
     pub(crate) curve: Curve,
 }
 
-/// A scale, a shift and a curve for every pixel.
+/// A scale, a shift and a curve for every pixel; source and target have a layout each.
 ///
 /// # Panics
-/// When a slice is too short for `images` images of the layout.
+/// When a slice is too short for `images` images of its layout, or the layouts are of different sizes.
 pub(crate) fn affine(
     isa: Isa,
-    layout: &Layout,
+    layouts: [&Layout; 2],
     images: usize,
     source: &[f32],
     by: Affine<'_>,
@@ -33,7 +33,7 @@ pub(crate) fn affine(
     epilogue: &Epilogue<'_>,
 ) {
     let pointers =
-        Pointers::new(layout, images, [source, source], [by.scale, by.shift, by.shift], target, epilogue);
+        Pointers::new(layouts, images, [source, &[]], [by.scale, by.shift, by.shift], target, epilogue);
     // SAFETY: `Pointers::new` checked the lengths.
     unsafe {
         match by.curve {
@@ -57,33 +57,42 @@ pub(crate) fn silu_backward(
     target: &mut [f32],
     epilogue: &Epilogue<'_>,
 ) {
-    let pointers =
-        Pointers::new(layout, images, [source, gradient], [by.scale, by.shift, by.shift], target, epilogue);
+    assert!(!gradient.is_empty(), "a gradient to bring back");
+    let pointers = Pointers::new(
+        [layout; 2],
+        images,
+        [source, gradient],
+        [by.scale, by.shift, by.shift],
+        target,
+        epilogue,
+    );
     // SAFETY: `Pointers::new` checked the lengths.
     unsafe { launch(isa, Step::<2>(pointers)) }
 }
 
-/// `a * x + b * y + c`, with one `[a, b, c]` per stored channel.
+/// `a * x + b * y + c`, with one `[a, b, c]` per stored channel. `x` has a layout, `y` and the target another.
 ///
 /// # Panics
 /// As [`affine`].
 pub(crate) fn combine(
     isa: Isa,
-    layout: &Layout,
+    layouts: [&Layout; 2],
     images: usize,
     sources: [&[f32]; 2],
     factors: [&[f32]; 3],
     target: &mut [f32],
     epilogue: &Epilogue<'_>,
 ) {
-    let pointers = Pointers::new(layout, images, sources, factors, target, epilogue);
+    assert!(!sources[1].is_empty(), "a second tensor to combine");
+    let pointers = Pointers::new(layouts, images, sources, factors, target, epilogue);
     // SAFETY: `Pointers::new` checked the lengths.
     unsafe { launch(isa, Step::<3>(pointers)) }
 }
 
 /// The arguments of a step, checked.
 struct Pointers<'a> {
-    layout: &'a Layout,
+    /// Of the first source, and of everything else.
+    layouts: [&'a Layout; 2],
     images: usize,
     sources: [*const f32; 2],
     factors: [*const f32; 3],
@@ -93,24 +102,28 @@ struct Pointers<'a> {
 
 impl<'a> Pointers<'a> {
     fn new(
-        layout: &'a Layout,
+        layouts: [&'a Layout; 2],
         images: usize,
-        sources: [&[f32]; 2],
+        sources: [&[f32]; 2], // the second one may be empty where it is not read
         factors: [&[f32]; 3],
         target: &mut [f32],
         epilogue: &Epilogue<'_>,
     ) -> Self {
-        let len = images * layout.image();
-        assert!(target.len() >= len && sources.iter().all(|s| s.len() >= len), "slices hold all images");
-        assert!(factors.iter().all(|f| f.len() >= layout.stride()), "factors for every stored channel");
+        let size = |l: &Layout| (l.height, l.width, l.stride());
+        assert_eq!(size(layouts[0]), size(layouts[1]), "layouts of one size");
+        let [from, len] = layouts.map(|layout| images * layout.image());
+        let read = [sources[0].len() >= from, sources[1].is_empty() || sources[1].len() >= len];
+        assert!(target.len() >= len && read == [true; 2], "slices hold all images");
+        let stride = layouts[1].stride();
+        assert!(factors.iter().all(|f| f.len() >= stride), "factors for every stored channel");
         let to = target.as_mut_ptr();
         Self {
-            layout,
+            layouts,
             images,
             sources: sources.map(<[f32]>::as_ptr),
             factors: factors.map(<[f32]>::as_ptr),
             target: to,
-            epilogue: epilogue.raw(to, len, layout.stride()),
+            epilogue: epilogue.raw(to, len, stride),
         }
     }
 }
@@ -123,7 +136,7 @@ impl<const KIND: u8> Kernel for Step<'_, KIND> {
     unsafe fn run<P: Platform>(self) {
         // SAFETY: the promise of `launch`; the vector divides the pixel.
         unsafe {
-            if self.0.layout.stride().is_multiple_of(P::Wide::LANES) {
+            if self.0.layouts[1].stride().is_multiple_of(P::Wide::LANES) {
                 self.pixels::<P::Wide>();
             } else {
                 self.pixels::<P::Narrow>();
@@ -136,17 +149,18 @@ impl<const KIND: u8> Step<'_, KIND> {
     #[inline(always)]
     unsafe fn pixels<S: Simd>(&self) {
         let p = &self.0;
-        let stride = p.layout.stride();
+        let [from, to] = p.layouts;
+        let stride = to.stride();
         for image in 0..p.images {
-            for row in p.layout.rows() {
-                let first = image * p.layout.image() + row;
+            for rows in from.rows().zip(to.rows()) {
+                let first = [image * from.image() + rows.0, image * to.image() + rows.1];
                 for channel in (0..stride).step_by(S::LANES) {
                     // SAFETY: `at` is inside an image, `channel` inside a pixel.
                     unsafe {
                         let factors = [0, 1, 2].map(|i| S::load(p.factors[i].add(channel)));
-                        for pixel in 0..p.layout.width {
-                            let at = first + pixel * stride + channel;
-                            let value = self.value(at, factors);
+                        for pixel in 0..to.width {
+                            let [from, at] = first.map(|first| first + pixel * stride + channel);
+                            let value = self.value(from, at, factors);
                             p.epilogue.apply(value, channel, at).store(p.target.add(at));
                         }
                     }
@@ -156,11 +170,11 @@ impl<const KIND: u8> Step<'_, KIND> {
     }
 
     #[inline(always)]
-    unsafe fn value<S: Simd>(&self, at: usize, [a, b, c]: [S; 3]) -> S {
+    unsafe fn value<S: Simd>(&self, from: usize, at: usize, [a, b, c]: [S; 3]) -> S {
         let p = &self.0;
         // SAFETY: the caller's promise.
         unsafe {
-            let [x, y] = [0, 1].map(|i| S::load(p.sources[i].add(at)));
+            let (x, y) = (S::load(p.sources[0].add(from)), || S::load(p.sources[1].add(at)));
             match KIND {
                 0 => x.mul_add(a, b),
                 1 => {
@@ -171,9 +185,9 @@ impl<const KIND: u8> Step<'_, KIND> {
                     let (u, one) = (x.mul_add(a, b), S::splat(1.0));
                     let s = u.sigmoid();
                     let slope = s.mul(u.mul_add(one.sub(s), one)); // s (1 + u (1 - s))
-                    y.mul(a).mul(slope)
+                    y().mul(a).mul(slope)
                 }
-                _ => x.mul_add(a, y.mul_add(b, c)),
+                _ => x.mul_add(a, y().mul_add(b, c)),
             }
         }
     }

@@ -6,8 +6,8 @@ use super::{Panels, Sweep};
 use crate::kernels::epilogue::{Epilogue, Raw};
 use crate::kernels::simd::{Isa, Kernel, Platform, Simd, launch};
 
-/// Weights up to this size stay in the second-level cache while images pass.
-const CACHED_WEIGHTS: usize = 768 << 10;
+/// As many weights stay in the second-level cache while images pass.
+const CACHED_WEIGHTS: usize = (768 << 10) / size_of::<f32>();
 /// Images are taken in batches of about this many source bytes when the weights stay cached.
 const SOURCE_BATCH: usize = 128 << 10;
 
@@ -49,7 +49,7 @@ struct Direct<'a> {
 impl Kernel for Direct<'_> {
     #[inline(always)]
     unsafe fn run<P: Platform>(self) {
-        let cached = self.weights.bytes() <= CACHED_WEIGHTS;
+        let cached = self.weights.floats() <= CACHED_WEIGHTS;
         let batch = if cached { SOURCE_BATCH / (4 * self.sweep.source_image) } else { self.images };
         let mut first = 0;
         while first < self.images {

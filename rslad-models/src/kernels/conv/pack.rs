@@ -26,8 +26,34 @@ pub(super) fn panel_widths(isa: Isa, stride: usize) -> Vec<usize> {
 impl Panels {
     /// Room for `taps` taps of `depth` channels each, written to `stride` stored channels.
     pub(crate) fn new(isa: Isa, taps: usize, depth: usize, stride: usize) -> Self {
-        let widths = panel_widths(isa, stride);
-        Self { widths, taps, depth, data: vec![0.0; taps * depth * stride] }
+        Self::within(isa, [taps, depth, stride], |floats| vec![0.0; floats])
+    }
+
+    /// The same in given room: that many floats, all of them zero.
+    pub(crate) fn within(
+        isa: Isa,
+        [taps, depth, stride]: [usize; 3],
+        room: impl FnOnce(usize) -> Vec<f32>,
+    ) -> Self {
+        Self { widths: panel_widths(isa, stride), taps, depth, data: room(taps * depth * stride) }
+    }
+
+    /// Its room, to be used again.
+    pub(crate) fn into_room(self) -> Vec<f32> {
+        self.data
+    }
+
+    /// The weight at an output channel, a tap and an input channel.
+    pub(crate) fn reader(&self) -> impl Fn(usize, usize, usize) -> f32 + '_ {
+        let (mut lanes, mut first) = (Vec::new(), 0);
+        for &width in &self.widths {
+            lanes.extend((0..width).map(|lane| (first + lane, width)));
+            first += self.taps * self.depth * width;
+        }
+        move |channel, tap, d| {
+            let (lane, width) = lanes[channel];
+            self.data[lane + (tap * self.depth + d) * width]
+        }
     }
 
     /// The panels, to be filled by [`Panel::fill`].
@@ -43,9 +69,9 @@ impl Panels {
         self.widths.iter().map(cut).collect()
     }
 
-    /// Bytes of the weights.
-    pub(super) fn bytes(&self) -> usize {
-        size_of_val(self.data.as_slice())
+    /// How many numbers they are.
+    pub(crate) fn floats(&self) -> usize {
+        self.data.len()
     }
 }
 

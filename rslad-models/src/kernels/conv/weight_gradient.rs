@@ -11,7 +11,7 @@ const RUN: usize = 256;
 
 impl WeightSums {
     /// Zeros for a sweep; a row of a block is one tap of an input channel.
-    pub(crate) fn of_sweep(isa: Isa, sweep: &Sweep, room: Vec<f32>) -> Self {
+    pub(crate) fn of_sweep(isa: Isa, sweep: &Sweep, room: impl FnOnce(usize) -> Vec<f32>) -> Self {
         Self::zeros(isa, sweep.depth, sweep.target_stride, [sweep.taps.len(), 1], room)
     }
 }

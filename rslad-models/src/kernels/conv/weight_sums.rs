@@ -33,13 +33,13 @@ fn block_rows(isa: Isa) -> usize {
 
 impl WeightSums {
     /// Zeros for `depth` input channels and `stride` stored output channels. A block brings out
-    /// `inside` taps of a channel, and there are `outside` times as many. `room` is used again.
+    /// `inside` taps of a channel, and there are `outside` times as many. `room` gives that many zeros.
     pub(super) fn zeros(
         isa: Isa,
         depth: usize,
         stride: usize,
         [outside, inside]: [usize; 2],
-        mut room: Vec<f32>,
+        room: impl FnOnce(usize) -> Vec<f32>,
     ) -> Self {
         let (rows, height) = (outside * depth, block_rows(isa));
         let (mut blocks, mut channel, mut offset) = (Vec::new(), 0, 0);
@@ -50,9 +50,7 @@ impl WeightSums {
             }
             channel += width;
         }
-        room.clear();
-        room.resize(offset, 0.0);
-        Self { blocks, height, depth, rows, taps: inside, data: room }
+        Self { blocks, height, depth, rows, taps: inside, data: room(offset) }
     }
 
     /// Cuts the blocks into at most `parts` shares.

@@ -25,7 +25,7 @@ const PARTS: usize = 8;
 
 impl WeightSums {
     /// Zeros for tiles; a row of a block is an input channel with its nine taps.
-    pub(crate) fn of_tiles(isa: Isa, tiles: &Tiles, room: Vec<f32>) -> Self {
+    pub(crate) fn of_tiles(isa: Isa, tiles: &Tiles, room: impl FnOnce(usize) -> Vec<f32>) -> Self {
         Self::zeros(isa, tiles.source.channels, tiles.target.stride(), [1, 9], room)
     }
 }
