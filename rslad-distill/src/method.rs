@@ -58,6 +58,15 @@ pub enum Labels {
     Unread,
 }
 
+/// How the terms of a loss read the student's train-mode forwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TermsRead {
+    /// Each term reads one of them: it can go back before the next one runs, and only one is held in memory.
+    OneForward,
+    /// Some term reads several.
+    SeveralForwards,
+}
+
 /// What a method needs from a step.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
@@ -281,4 +290,10 @@ pub trait Method: Send + Sync {
     /// # Errors
     /// When a forward it reads was not declared, or a tensor operation fails.
     fn outer(&self, f: &Forwards) -> Result<Terms>;
+
+    /// How its terms read the student's forwards. A method that says [`TermsRead::OneForward`] may be asked for its
+    /// loss with zeros in place of forwards that have not run yet.
+    fn terms_read(&self) -> TermsRead {
+        TermsRead::SeveralForwards
+    }
 }

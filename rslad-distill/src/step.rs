@@ -7,7 +7,9 @@
 use crate::awp::AwpConfig;
 use crate::error::{Error, Result};
 use crate::inner::{AttackMode, InnerConfig};
-use crate::method::{ForwardSpec, Forwards, Inner, Labels, Method, Over, Plan, Point, Progress, Terms, Who};
+use crate::method::{
+    ForwardSpec, Forwards, Inner, Labels, Method, Over, Plan, Point, Progress, Terms, TermsRead, Who,
+};
 use crate::pair::Pair;
 use crate::times::timed;
 use candle_core::{Tensor, Var};
@@ -274,12 +276,28 @@ impl Part<'_> {
         mut forwards: Forwards,
         mut passes: Passes,
     ) -> Result<Terms> {
-        for spec in &plan.after {
+        for (i, spec) in plan.after.iter().enumerate() {
             self.forward(spec, players, Some(x_adv), &mut forwards, &mut passes)?;
+            let missing = &plan.after[i + 1..];
+            let apart = self.method.terms_read() == TermsRead::OneForward
+                && missing.iter().all(|spec| spec.who == Who::Student);
+            if let Some((leaf, _)) = passes.last().filter(|_| apart) {
+                let (mut all, zeros) = (forwards.clone(), leaf.as_tensor().zeros_like()?);
+                missing.iter().for_each(|spec| all.push(spec.name, zeros.clone()));
+                self.back(players, &all, &mut passes)?;
+            }
         }
-        let terms = self.method.outer(&forwards)?;
+        self.back(players, &forwards, &mut passes)
+    }
+
+    /// Takes passes back through the student, given the loss of these forwards.
+    fn back(&self, players: &mut Players<'_>, forwards: &Forwards, passes: &mut Passes) -> Result<Terms> {
+        let terms = self.method.outer(forwards)?;
+        if passes.is_empty() {
+            return Ok(terms);
+        }
         let dlogits = terms.loss()?.backward()?;
-        for (leaf, pass) in passes {
+        for (leaf, pass) in passes.drain(..) {
             let gradient = match dlogits.get(leaf.as_tensor()) {
                 Some(gradient) => gradient.clone(),
                 None => leaf.as_tensor().zeros_like()?, // declared, run, but not in the loss

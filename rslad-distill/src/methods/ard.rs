@@ -6,7 +6,7 @@
 
 use super::{MethodEntry, ascend_cross_entropy, read, within};
 use crate::error::Result;
-use crate::method::{Forwards, Inner, Labels, Method, Plan, Point, Terms, Who, forward};
+use crate::method::{Forwards, Inner, Labels, Method, Plan, Point, Terms, TermsRead, Who, forward};
 use rslad_attacks::losses::{cross_entropy, kl};
 use serde::Deserialize;
 
@@ -55,5 +55,9 @@ impl Method for Ard {
         let ce = cross_entropy(f.logits("s_nat")?, f.labels()?)?;
         let weight = alpha * tau * tau * kl_scale;
         Ok(Terms::of("kl_adv", weight, distillation).plus("ce_nat", 1.0 - alpha, ce))
+    }
+
+    fn terms_read(&self) -> TermsRead {
+        TermsRead::OneForward
     }
 }

@@ -10,7 +10,9 @@
 
 use super::{MethodEntry, ascend_cross_entropy, ascend_kl, read, within};
 use crate::error::Result;
-use crate::method::{ForwardSpec, Forwards, Inner, Labels, Method, Plan, Point, Terms, Who, forward};
+use crate::method::{
+    ForwardSpec, Forwards, Inner, Labels, Method, Plan, Point, Terms, TermsRead, Who, forward,
+};
 use candle_core::Tensor;
 use rslad_attacks::losses::{cross_entropy, kl};
 use serde::Deserialize;
@@ -107,5 +109,13 @@ impl Method for LabelSlots {
         let (adv_scale, adv) = self.slot(f, self.outer_adv, f.logits("s_adv")?)?;
         let (nat_scale, nat) = self.slot(f, self.outer_nat, f.logits("s_nat")?)?;
         Ok(Terms::of("adv", self.alpha * adv_scale, adv).plus("nat", (1.0 - self.alpha) * nat_scale, nat))
+    }
+
+    fn terms_read(&self) -> TermsRead {
+        // The student's own label is a forward of its own.
+        match [self.outer_adv, self.outer_nat].contains(&Label::Student) {
+            true => TermsRead::SeveralForwards,
+            false => TermsRead::OneForward,
+        }
     }
 }

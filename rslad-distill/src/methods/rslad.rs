@@ -7,7 +7,7 @@
 
 use super::{MethodEntry, ascend_kl, read, within};
 use crate::error::Result;
-use crate::method::{Forwards, Inner, Labels, Method, Plan, Point, Terms, Who, forward};
+use crate::method::{Forwards, Inner, Labels, Method, Plan, Point, Terms, TermsRead, Who, forward};
 use candle_core::{D, Tensor};
 use rslad_attacks::losses::log_softmax;
 use serde::Deserialize;
@@ -65,6 +65,10 @@ impl Method for Rslad {
             (1.0 - self.alpha) * self.kl_scale,
             nat,
         ))
+    }
+
+    fn terms_read(&self) -> TermsRead {
+        TermsRead::OneForward
     }
 }
 
