@@ -158,10 +158,23 @@ impl Convolution {
         [images * h * w * inputs, outputs * kernel * kernel * inputs, images * oh * ow * outputs]
     }
 
-    /// Whether its images are matrices of pixels by channels, and it their product with the weights.
-    #[cfg_attr(not(feature = "cudnn"), allow(dead_code))]
-    pub(crate) fn is_product(&self) -> bool {
-        (self.kernel, self.stride, self.pad) == (1, 1, 0)
+    /// The product of matrices that it is, where it is of single pixels: then nothing has to be moved.
+    #[cfg_attr(not(any(test, feature = "cudnn")), allow(dead_code))]
+    pub(crate) fn product(&self, way: Way) -> Option<Product> {
+        let Self { images, inputs, outputs, from: [h, w], .. } = *self;
+        let pixels = images * h * w;
+        let (turned, size, heights) = match way {
+            Way::Forward => ([true, false], [outputs, pixels, inputs], [inputs, inputs, outputs]), // y = w^T x
+            Way::ToImages => ([false, false], [inputs, pixels, outputs], [inputs, outputs, inputs]), // dx = w dy
+            Way::ToWeights => ([false, true], [inputs, outputs, pixels], [inputs, outputs, inputs]), // dw = x dy^T
+        };
+        let weights_first = way != Way::ToWeights;
+        ((self.kernel, self.stride, self.pad) == (1, 1, 0)).then_some(Product {
+            weights_first,
+            turned,
+            size,
+            heights,
+        })
     }
 
     /// How many numbers are read on both sides of a way, and written.
@@ -173,4 +186,19 @@ impl Convolution {
             Way::ToWeights => [x, y, w],
         }
     }
+}
+
+/// A product of two matrices in columns, as cuBLAS has them. What are rows of channels here are columns there: x is
+/// `[inputs, pixels]`, w `[inputs, outputs]` and y `[outputs, pixels]`.
+#[cfg_attr(not(any(test, feature = "cudnn")), allow(dead_code))]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Product {
+    /// Whether the second of both sides of a way is the first factor.
+    pub(crate) weights_first: bool,
+    /// Which factors are turned.
+    pub(crate) turned: [bool; 2],
+    /// m, n and k: `[m, k]` times `[k, n]`, after turning.
+    pub(crate) size: [usize; 3],
+    /// How high the columns of both factors are, as they lie, and those of what is written.
+    pub(crate) heights: [usize; 3],
 }

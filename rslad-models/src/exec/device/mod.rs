@@ -22,7 +22,7 @@ mod twin;
 mod weights;
 
 #[cfg_attr(not(feature = "cudnn"), allow(unused_imports))]
-pub(crate) use launch::{Argument, Convolution, Kernel, Launch, Number, Way};
+pub(crate) use launch::{Argument, Convolution, Kernel, Launch, Number, Product, Way};
 
 use super::engine::Executor;
 use super::reference::Seen;

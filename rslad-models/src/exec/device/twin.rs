@@ -6,7 +6,7 @@
 mod sums;
 mod windows;
 
-use super::launch::{Argument, Convolution, Kernel, Launch, Number, SLAB, Way};
+use super::launch::{Argument, Convolution, Kernel, Launch, Number, Product, SLAB, Way};
 use crate::device::Precision;
 use crate::error::Result;
 use candle_core::{Device, Tensor};
@@ -361,4 +361,35 @@ fn every_kernel_is_in_the_source_under_its_name() {
     assert_eq!(known, written);
     assert!(SOURCE.contains(&format!("#define SLAB {SLAB}u\n")));
     assert!(matches!(Argument::<Memory>::Nothing, Nothing));
+}
+
+/// What cuBLAS makes of a product, in whole numbers.
+fn multiplied(product: &Product, from: [&[i64]; 2]) -> Vec<i64> {
+    let Product { weights_first, turned, size: [m, n, k], heights } = *product;
+    let (a, b) = if weights_first { (from[1], from[0]) } else { (from[0], from[1]) };
+    let entry = |matrix: &[i64], side: usize, row: usize, column: usize| match turned[side] {
+        true => matrix[row * heights[side] + column],
+        false => matrix[column * heights[side] + row],
+    };
+    let sum = |row, column| (0..k).map(|i| entry(a, 0, row, i) * entry(b, 1, i, column)).sum();
+    assert_eq!(heights[2], m);
+    (0..n * m).map(|i| sum(i % m, i / m)).collect()
+}
+
+#[test]
+fn convolutions_of_single_pixels_are_the_products_they_are_taken_for() {
+    let (from, kernel, stride, pad) = ([2, 5], 1, 1, 0);
+    let g = Convolution { images: 3, inputs: 4, outputs: 7, from, to: from, kernel, stride, pad };
+    for way in [Way::Forward, Way::ToImages, Way::ToWeights] {
+        let numbers = |len: usize, by: usize| (0..len).map(|i| (i * by % 23) as i64 - 11).collect::<Vec<_>>();
+        let [a, b, len] = g.lens_of(way);
+        let (a, b, mut sums) = (numbers(a, 7), numbers(b, 5), vec![0; len]);
+        for_taps(&g, |x, w, y| match way {
+            Way::Forward => sums[y] += a[x] * b[w],
+            Way::ToImages => sums[x] += a[y] * b[w],
+            Way::ToWeights => sums[w] += a[x] * b[y],
+        });
+        assert_eq!(multiplied(&g.product(way).unwrap(), [&a, &b]), sums, "{way:?}");
+    }
+    assert!(Convolution { stride: 2, to: [1, 3], ..g }.product(Way::Forward).is_none());
 }

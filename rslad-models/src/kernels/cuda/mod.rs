@@ -80,11 +80,11 @@ impl Cuda {
     ) -> Result<()> {
         let Self { device, stream, .. } = self;
         check(way, convolution, [from[0].len(), from[1].len(), into.len()])?;
-        match convolution.is_product() {
-            true => {
-                product::multiply(&device.cublas_handle(), stream, precision, way, convolution, from, into)
+        match convolution.product(way) {
+            Some(product) => {
+                product::multiply(&device.cublas_handle(), stream, precision, &product, from, into)
             }
-            false => cudnn::Place { device, stream }.convolve(precision, way, convolution, from, into),
+            None => cudnn::Place { device, stream }.convolve(precision, way, convolution, from, into),
         }
     }
 }

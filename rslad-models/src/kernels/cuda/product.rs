@@ -5,35 +5,29 @@
 use super::OrRefused;
 use crate::device::Precision;
 use crate::error::Result;
-use crate::exec::device::{Convolution, Way};
+use crate::exec::device::Product;
 use candle_core::cuda_backend::cudarc::cublas::{CudaBlas, result, sys};
 use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaStream, DevicePtr, DevicePtrMut};
 use std::ffi::{c_int, c_void};
 use std::sync::Arc;
 use sys::cublasComputeType_t::{CUBLAS_COMPUTE_32F, CUBLAS_COMPUTE_32F_FAST_TF32};
-use sys::cublasOperation_t::{CUBLAS_OP_N as PLAIN, CUBLAS_OP_T as TURNED};
+use sys::cublasOperation_t::{CUBLAS_OP_N, CUBLAS_OP_T};
 use sys::cudaDataType_t::{CUDA_R_16BF, CUDA_R_32F};
 
-/// `from` and `into` as [`Way`] says, as long as the convolution says.
+/// Both sides of a convolution's way, as long as its matrices are, and what it writes.
 pub(super) fn multiply<T>(
     blas: &CudaBlas,
     stream: &Arc<CudaStream>,
     precision: Precision,
-    way: Way,
-    convolution: &Convolution,
+    product: &Product,
     from: [&CudaSlice<T>; 2],
     into: &mut CudaSlice<T>,
 ) -> Result<()> {
     stream.context().bind_to_thread().or_refused("this thread")?;
-    let Convolution { images, inputs, outputs, from: [h, w], .. } = *convolution;
-    let [pixels, inputs, outputs] = [images * h * w, inputs, outputs].map(|n| n as c_int); // tensors are below 2^32 numbers
-    // Rows of channels are columns to cuBLAS: x is [inputs, pixels], w [inputs, outputs], y [outputs, pixels].
-    let (first, second, turned, [m, n, k]) = match way {
-        Way::Forward => (from[1], from[0], [TURNED, PLAIN], [outputs, pixels, inputs]), // y = w^T x
-        Way::ToImages => (from[1], from[0], [PLAIN, PLAIN], [inputs, pixels, outputs]), // dx = w dy
-        Way::ToWeights => (from[0], from[1], [PLAIN, TURNED], [inputs, outputs, pixels]), // dw = x dy^T
-    };
-    let second_rows = if way == Way::Forward { inputs } else { outputs };
+    let [first, second] = if product.weights_first { [from[1], from[0]] } else { from };
+    let [left, right] = product.turned.map(|turned| if turned { CUBLAS_OP_T } else { CUBLAS_OP_N });
+    let [m, n, k] = product.size.map(|n| n as c_int); // below 2^31: every tensor has fewer than 2^32 numbers
+    let [a_height, b_height, height] = product.heights.map(|n| n as c_int);
     let (numbers, sums) = match precision {
         Precision::F32 => (CUDA_R_32F, CUBLAS_COMPUTE_32F),
         Precision::Tf32 => (CUDA_R_32F, CUBLAS_COMPUTE_32F_FAST_TF32),
@@ -46,7 +40,6 @@ pub(super) fn multiply<T>(
     let (out, _out) = into.device_ptr_mut(stream);
     let [a, b] = [a, b].map(|place| place as *const c_void);
     let (out, by) = (out as *mut c_void, sys::cublasGemmAlgo_t::CUBLAS_GEMM_DFALT);
-    let [left, right] = turned;
     // SAFETY: the caller compared the lengths with the convolution's, whose matrices these are; all memory is in order on
     // the handle's stream.
     unsafe {
@@ -60,14 +53,14 @@ pub(super) fn multiply<T>(
             one,
             a,
             numbers,
-            inputs,
+            a_height,
             b,
             numbers,
-            second_rows,
+            b_height,
             zero,
             out,
             numbers,
-            m,
+            height,
             sums,
             by,
         )
