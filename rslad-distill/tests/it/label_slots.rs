@@ -6,6 +6,9 @@ use rslad_distill::method::{Labels, Who};
 use rslad_distill::methods;
 use rslad_distill::step::StepOutput;
 
+/// The same terms added in another order, as a share of the largest derivative: 0.7e-6 to 1.1e-6 in four orders of the sums.
+const ORDER: f64 = 2e-6;
+
 fn run(method: &str) -> StepOutput {
     let method = methods::build(&method.parse().unwrap()).unwrap();
     Scene::new().step(method.as_ref(), &inner(3, "frozen")).unwrap()
@@ -23,7 +26,7 @@ fn check(named: &str, slots: &str) {
     assert_eq!(values(&named_out.x_adv), values(&slots_out.x_adv), "{named}: x_adv");
     for (truth, ours) in named_out.gradients.iter().zip(&slots_out.gradients) {
         let error = relative_error(&values(ours), &values(truth));
-        assert!(error < 1e-5, "{named}: gradient off by {error:e}"); // the same terms, added in another order
+        assert!(error < ORDER, "{named}: gradient off by {error:e}");
     }
 }
 
@@ -48,7 +51,7 @@ fn the_students_own_label_gives_the_attack_and_the_gradient_of_trades() {
     for (truth, ours) in trades.gradients.iter().zip(&ours.gradients) {
         let truth = (truth * 0.25).unwrap();
         let error = relative_error(&values(ours), &values(&truth));
-        assert!(error < 1e-5, "gradient off by {error:e}");
+        assert!(error < ORDER, "gradient off by {error:e}");
     }
 }
 
