@@ -4,7 +4,7 @@
 //! since a gradient near zero may take either sign.
 
 use crate::goldens::{Goldens, Twin, flat, network, relative_error, share_within};
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 use rslad_attacks::objectives::{CrossEntropy, KlTo};
 use rslad_attacks::{
     Ball, ClipStart, Draws, Linf, Order, Problem, SignAscent, Start, ascend, attacks, losses, perturb,
@@ -60,13 +60,39 @@ impl Record {
     }
 
     fn x_nat(&self) -> Tensor {
-        (self.file.f64("x_u8").to_dtype(DType::F32).unwrap() / 255.0).unwrap()
+        // `/ 255.0` would multiply by the inverse, which gives other last bits than the division of the official codes.
+        self.file.f32("x_u8").broadcast_div(&Tensor::new(255f32, &Device::Cpu).unwrap()).unwrap()
+    }
+
+    fn uniform(&self) -> Tensor {
+        ((self.file.f32("noise/uniform_u8") * 2.0).unwrap() - 255.0)
+            .unwrap()
+            .affine(1.0 / 256.0, 0.0)
+            .unwrap()
     }
 
     pub(crate) fn problem(&self, eps: f64) -> Problem {
+        self.scripted(eps, self.uniform())
+    }
+
+    /// The problem whose draws lead APGD to the recorded start: the operations that made it round in another order, which
+    /// the draws make up for.
+    pub(crate) fn with_recorded_start(&self) -> Problem {
+        let (x_nat, start) = (flat(&self.x_nat()), flat(&self.file.f64("apgd/x_init")));
+        let drawn = self.uniform();
+        let largest = flat(&drawn.abs().unwrap().flatten_from(1).unwrap().max(1).unwrap());
+        let t = flat(&drawn);
+        let draw = |i: usize| {
+            let t = t[i] / largest[i / (t.len() / largest.len())];
+            let clipped = start[i] == 0.0 || start[i] == 1.0;
+            if clipped { t } else { ((start[i] - x_nat[i]) / EPS).clamp(-1.0, 1.0) }
+        };
+        let draws = Tensor::from_iter((0..t.len()).map(draw), &Device::Cpu).unwrap();
+        self.scripted(EPS, draws.to_dtype(DType::F32).unwrap().reshape(drawn.shape()).unwrap())
+    }
+
+    fn scripted(&self, eps: f64, uniform: Tensor) -> Problem {
         let ball = Ball::new(&self.x_nat(), Linf::new(eps).unwrap()).unwrap();
-        let uniform = ((self.file.f32("noise/uniform_u8") * 2.0).unwrap() - 255.0).unwrap();
-        let uniform = (uniform / 256.0).unwrap();
         let normal = (self.file.f32("noise/normal_i8") / 32.0).unwrap();
         let ids = (0..ball.n() as u64).collect();
         Problem::new(ball, &self.file.labels("y"), ids, Draws::Scripted { uniform, normal }).unwrap()
