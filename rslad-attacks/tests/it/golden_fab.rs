@@ -1,5 +1,6 @@
 //! The distances that FAB finds, as the released code found them. FAB without restarts draws nothing.
 
+use crate::fab_steps::{Parting, parting};
 use crate::golden_attacks::{EPS, Record, resnet, tiny};
 use crate::goldens::flat;
 use rslad_attacks::attacks::{Fab, FabT};
@@ -21,37 +22,49 @@ fn norms(r: &Record, p: &Problem, mut search: Box<dyn Search + '_>) -> Vec<f64> 
     found.iter().enumerate().map(distance).collect()
 }
 
-/// `share` of the distances must agree.
-fn compare(name: &str, share: f64, ours: &[f64], theirs: &[f64]) {
-    let mut off: Vec<f64> = ours.iter().zip(theirs).map(|(a, b)| (a - b).abs()).collect();
+/// The distances that are off by 1e-4 or more; few may be by much.
+fn far(name: &str, ours: &[f64], theirs: &[f64]) -> Vec<usize> {
+    let off: Vec<f64> = ours.iter().zip(theirs).map(|(a, b)| (a - b).abs()).collect();
     assert_eq!(off.len(), theirs.len());
-    off.sort_by(f64::total_cmp);
-    let near = off.iter().filter(|off| **off < 1e-4).count() as f64 / off.len() as f64;
-    let (median, worst) = (off[off.len() / 2], off[off.len() - 1]);
-    eprintln!("{name}: {near} of the distances are within 1e-4, the worst is off by {worst:e}");
+    let far: Vec<usize> = (0..off.len()).filter(|&i| off[i] >= 1e-4).collect();
+    let mut sorted = off;
+    sorted.sort_by(f64::total_cmp);
+    let (median, worst) = (sorted[sorted.len() / 2], sorted[sorted.len() - 1]);
+    eprintln!("{name}: {} of {} distances are off by 1e-4, the worst by {worst:e}", far.len(), sorted.len());
     assert!(median < 2e-6, "{name}: off by {median:e} in the median");
-    assert!(near >= share, "{name}: {near} of the distances are within 1e-4, expected {share}");
     assert!(worst < 1e-2, "{name}: the worst is off by {worst:e}");
+    far
+}
+
+fn compare(name: &str, ours: &[f64], theirs: &[f64]) {
+    let far = far(name, ours, theirs);
+    assert!(far.len() * 20 <= ours.len(), "{name}: {far:?} are off by 1e-4, expected 95 % within");
 }
 
 fn robust(norms: &[f64]) -> usize {
     norms.iter().filter(|norm| **norm > EPS).count()
 }
 
-fn targeted_matches(r: &Record, ranks: &[usize], share: f64) {
-    let p = r.problem(EPS);
-    let attack: FabT = toml::from_str(&format!("iterations = 100\ntargets = 9\n{KEYS}")).unwrap();
-    let n = p.ids().len();
-    let truth = |rank: usize| match r.double.has(&format!("fab/rank{rank}_norm")) {
+pub(crate) fn fab_t() -> FabT {
+    toml::from_str(&format!("iterations = 100\ntargets = 9\n{KEYS}")).unwrap()
+}
+
+/// The distances of every image in double precision, along the boundary to the class of this rank.
+pub(crate) fn truth(r: &Record, rank: usize) -> Vec<f64> {
+    let n = r.problem(EPS).ids().len();
+    match r.double.has(&format!("fab/rank{rank}_norm")) {
         true => flat(&r.double.f64(&format!("fab/rank{rank}_norm"))),
         false => flat(&r.file.f64("fab/norm64_per_target"))[(rank - 2) * n..][..n].to_vec(),
-    };
-    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-    for &rank in ranks {
-        ours.extend(norms(r, &p, attack.nearest(rank, &p).unwrap()));
-        theirs.extend(truth(rank));
     }
-    compare("targeted", share, &ours, &theirs);
+}
+
+fn targeted_matches(r: &Record, ranks: &[usize]) {
+    let (p, attack) = (r.problem(EPS), fab_t());
+    let n = p.ids().len();
+    let ours: Vec<f64> =
+        ranks.iter().flat_map(|&rank| norms(r, &p, attack.nearest(rank, &p).unwrap())).collect();
+    let theirs: Vec<f64> = ranks.iter().flat_map(|&rank| truth(r, rank)).collect();
+    compare("targeted", &ours, &theirs);
     let nearest = |norms: &[f64]| -> Vec<f64> {
         (0..n).map(|i| norms.iter().skip(i).step_by(n).copied().fold(f64::INFINITY, f64::min)).collect()
     };
@@ -64,18 +77,39 @@ fn untargeted_matches(r: &Record) {
     let attack: Fab = toml::from_str(&format!("iterations = 30\n{KEYS}")).unwrap();
     let (ours, theirs) =
         (norms(r, &p, attack.nearest(&p).unwrap()), flat(&r.double.f64("fab/untargeted30_norm")));
-    compare("untargeted", 0.95, &ours, &theirs);
+    compare("untargeted", &ours, &theirs);
     assert!(robust(&ours).abs_diff(robust(&theirs)) <= 1);
 }
 
 #[test]
 fn targeted_distances_match_the_released_code() {
-    targeted_matches(&tiny(), &[2, 3, 4, 5, 6, 7, 8, 9, 10], 0.95);
-    targeted_matches(&resnet(), &[2], 0.95);
-    // Far targets follow rounding further. Of these 96 distances, with rank 2, PyTorch in f32 found 92 to 1e-4; ours are 89
-    // to 92, and 87 to 91 once every weight has moved by its last bit, in whichever order sums are taken. Double
-    // precision itself keeps 94 to 96 when weights move by 1e-7.
-    targeted_matches(&resnet(), &[6, 10], 0.85);
+    targeted_matches(&tiny(), &[2, 3, 4, 5, 6, 7, 8, 9, 10]);
+    targeted_matches(&resnet(), &[2]);
+}
+
+/// Ranks 6 and 10 have no limit: 81 to 100 % of their distances are within 1e-4, as rounding falls. But each that is not
+/// comes from a walk that goes beside that of double precision, within 1e-6, until a derivative within rounding of zero has
+/// another sign.
+#[test]
+fn far_distances_on_the_resnet_are_of_walks_that_rounding_parts() {
+    let (r, attack) = (resnet(), fab_t());
+    let (p, twin) = (r.problem(EPS), r.twin());
+    for rank in [2, 6, 10] {
+        let ours = norms(&r, &p, attack.nearest(rank, &p).unwrap());
+        for image in far(&format!("rank {rank}"), &ours, &truth(&r, rank)) {
+            let parting = parting(&r, &twin, rank, image);
+            let Parting { iteration, points, next, flip } =
+                parting.expect("a far distance is of a walk that parts");
+            eprintln!(
+                "rank {rank}, image {image}: points {points:.1e} apart part by {next:.1e} in iteration {iteration}; a \
+                 derivative of {flip:.1e} of the largest has another sign in f32"
+            );
+            assert!(
+                points < 1e-6,
+                "rank {rank}, image {image}: the walks were {points:e} apart before they parted"
+            );
+        }
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod apgd;
 mod brief;
 mod contract;
 mod evaluate;
+mod fab_steps;
 mod golden_apgd;
 mod golden_attacks;
 mod golden_auto_attack;
