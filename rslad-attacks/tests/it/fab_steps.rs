@@ -196,7 +196,7 @@ fn every_step_and_verdict_is_that_of_double_precision() {
             search.advance(&witness).unwrap();
         }
         let gradients = witness.seen.into_inner().unwrap().gradients;
-        // A ReLU whose input is within rounding of zero.
+        // A ReLU whose input is within rounding of zero moves a whole gradient.
         let (kinks, smooth): (Vec<_>, Vec<_>) = gradients.iter().partition(|(error, _)| *error > 1e-5);
         let flips: Vec<f64> = smooth.iter().map(|(_, flip)| *flip).filter(|flip| *flip > 0.0).collect();
         eprintln!(
@@ -210,7 +210,7 @@ fn every_step_and_verdict_is_that_of_double_precision() {
             largest(&flips),
         );
         assert!(kinks.len() * 20 <= gradients.len(), "{kinks:?} are off by more than rounding");
-        assert!(largest(&flips) < 1e-5, "derivatives of another sign: {flips:?}");
+        assert!(largest(&flips) < 1e-6, "derivatives of another sign: {flips:?}");
     }
 }
 
