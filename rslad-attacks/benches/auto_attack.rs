@@ -28,7 +28,8 @@ fn read(name: &str, arch: &str, options: &str) -> rslad_attacks::Result<(Frozen,
     let record = std::fs::read(goldens(format!("attacks_{name}.safetensors"))).expect("a file of this crate");
     let record = SafeTensors::deserialize(&record).expect("a file of this crate");
     let tensor = |name: &str| record.tensor(name).expect("recorded").load(&Device::Cpu);
-    let x_nat = (tensor("x_u8")?.to_dtype(DType::F32)? / 255.0)?;
+    let levels = Tensor::new(255.0_f32, &Device::Cpu)?; // `/ 255.0` would multiply by an inverse
+    let x_nat = tensor("x_u8")?.to_dtype(DType::F32)?.broadcast_div(&levels)?;
     let labels = tensor("y")?;
     let ids = (0..x_nat.dim(0)? as u64).collect();
     let ball = Ball::new(&x_nat, "8/255".parse()?)?;

@@ -178,11 +178,29 @@ impl Run<'_> {
             return Ok(survives);
         }
         let (x, y) = (crate::rows::take(x_adv, &fallen)?, crate::rows::take(y, &fallen)?);
-        let rounded = ((x * 255.0)?.round()? / 255.0)?;
-        let Judged { correct, .. } = judge(self.f, &rounded, &y)?;
+        let Judged { correct, .. } = judge(self.f, &in_8_bits(&x)?, &y)?;
         for (row, correct) in fallen.into_iter().zip(correct) {
             survives[row as usize] = !correct;
         }
         Ok(survives)
+    }
+}
+
+/// The nearest images of 256 levels, to the bit as they are loaded.
+fn in_8_bits(x: &Tensor) -> Result<Tensor> {
+    let white = Tensor::new(255.0_f32, x.device())?; // dividing by a number would multiply by its inverse
+    Ok((x * 255.0)?.round()?.broadcast_div(&white)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounded_pixels_are_those_of_a_loaded_image() {
+        let levels: Vec<f32> = (0..=255u8).map(|level| f32::from(level) / 255.0).collect();
+        let near: Vec<f32> = levels.iter().map(|level| level + 1e-3).collect();
+        let rounded = in_8_bits(&Tensor::new(near, &Device::Cpu).unwrap()).unwrap();
+        assert_eq!(rounded.to_vec1::<f32>().unwrap(), levels);
     }
 }
