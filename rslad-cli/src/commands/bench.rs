@@ -25,7 +25,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
     let idle_kib = memory("VmHWM:");
     let device = device::open(None)?;
     let spec = ArchSpec::published(&args.arch, &args.options.parse()?)?;
-    let network = Network::new(&spec, 0)?.to_device(&device)?.in_precision(args.precision);
+    let network = Network::new(&spec, 0)?.moved_to(&device)?.in_precision(args.precision);
     let bench = Bench::new(args, &network)?;
     let mut seconds = bench.seconds(args)?;
     seconds.sort_by(f64::total_cmp);
@@ -56,7 +56,7 @@ impl<'n> Bench<'n> {
         let soft = Tensor::from_vec(pattern(args.batch * classes), (args.batch, classes), device)?;
         let tiny = format!("classes = {classes}\nin_channels = {channels}\nwidth = 4");
         let teacher = Network::new(&ArchSpec::published("tiny_cnn", &tiny.parse()?)?, 0)?;
-        let teacher = teacher.to_device(device)?.freeze()?;
+        let teacher = teacher.moved_to(device)?.freeze()?;
         let labels = Tensor::from_vec(vec![0_u32; args.batch], args.batch, device)?;
         Ok(Self { network, x, target: KlTo::new(&soft)?, labels, teacher })
     }
