@@ -65,12 +65,16 @@ impl Move {
 pub(super) enum Act {
     /// A step's target is made again.
     Again(usize),
+    /// The gradient of a step's weights, given that of its target, from the images that are at hand.
+    Weights {
+        step: usize,
+        from: GradientId,
+    },
     Go(Move),
 }
 
 impl Act {
-    /// The step through whose parameters a gradient goes. In train mode threads meet before that: the gradient of
-    /// the parameters takes all images.
+    /// The step through whose parameters a gradient goes.
     pub(super) fn through(&self, program: &Program) -> Option<usize> {
         match *self {
             Self::Go(Move::Through { step, .. }) => program.steps[step].kind.has_parameters().then_some(step),
@@ -83,6 +87,7 @@ impl Act {
     pub(super) fn value(&self, program: &Program) -> Option<usize> {
         match *self {
             Self::Again(_) => None,
+            Self::Weights { step, .. } => Some(program.steps[step].source),
             Self::Go(Move::Merge { into, close, .. }) => (close == Close::Rectifier).then_some(into),
             Self::Go(Move::Through { step, close, .. }) => {
                 let Step { kind, source, .. } = program.steps[step];
@@ -93,8 +98,9 @@ impl Act {
     }
 }
 
-/// The moves, and in train mode between them what is made again.
-pub(super) fn acts(program: &Program) -> Vec<Act> {
+/// The moves, and in train mode between them what is made again, and the gradients of the weights of those steps that
+/// are `alongside`.
+pub(super) fn acts(program: &Program, alongside: &[bool]) -> Vec<Act> {
     let moves = moves(program).into_iter().map(Act::Go);
     let from = fleeting(program);
     let mut last_use = vec![0; program.values.len()];
@@ -106,6 +112,11 @@ pub(super) fn acts(program: &Program) -> Vec<Act> {
         if let Some(v) = go.value(program) {
             again(program, &from, &there, v, &mut acts);
             there[v] = true;
+        }
+        if let Act::Go(Move::Through { step, from, .. }) = go
+            && alongside[step]
+        {
+            acts.push(Act::Weights { step, from });
         }
         acts.push(go);
         there.iter_mut().zip(&last_use).filter(|(_, last)| **last == i).for_each(|(there, _)| *there = false);

@@ -5,6 +5,10 @@
 //! normalization they meet. What an image brings to the statistics is put together in the order of the
 //! images, so neither the number of threads nor how images were shared out changes a bit.
 
+mod parameters;
+
+use parameters::{WeightsOf, group};
+
 use super::backward::{Act, GradientId, Move};
 use super::engine::Threads;
 use super::exchange::{Exchange, Rows};
@@ -14,10 +18,8 @@ use super::runner::{BatchFactors, Runner};
 use super::weights::Weights;
 use crate::error::Result;
 use crate::graph::Graph;
-use crate::kernels::conv::{
-    Panels, Share, Sweep, Tiles, WeightSums, tile_gradient, tile_parts, weight_gradient,
-};
-use crate::kernels::{Isa, Layout, batch_norm, depthwise};
+use crate::kernels::conv::Panels;
+use crate::kernels::{Isa, Layout, batch_norm};
 use std::mem::take;
 use std::sync::Arc;
 
@@ -226,13 +228,14 @@ impl Batch {
     ) -> Result<()> {
         self.import_gradient(machine, dlogits);
         let plan = Arc::clone(&self.plan);
-        let mut pending: Vec<Act> = Vec::new(); // that every image can still take by itself
-        for act in &plan.acts {
-            if let (Some(_), Act::Go(Move::Through { step, from, .. })) = (act.through(machine.program), *act)
+        let mut pending: Vec<usize> = Vec::new(); // acts that every image can still take by itself
+        for (i, act) in plan.acts.iter().enumerate() {
+            if let (true, Act::Go(Move::Through { step, from, .. })) =
+                (plan.meets(machine.program, act), *act)
             {
                 let kind = machine.program.steps[step].kind;
                 let norm = matches!(kind, Kind::Norm(_)).then_some((step, from));
-                self.retreat(machine, &take(&mut pending), norm);
+                self.retreat(machine, &take(&mut pending), norm, gradients.as_deref_mut());
                 match (kind, gradients.as_deref_mut()) {
                     (Kind::Norm(node), out) => {
                         // A loss is the mean over a process's images, what an attack ascends their sum.
@@ -250,11 +253,16 @@ impl Batch {
                     _ => {}
                 }
             }
-            if !matches!(act, Act::Go(go) if !needed[go.target(machine.program)]) {
-                pending.push(*act);
+            let wanted = match act {
+                Act::Go(go) => needed[go.target(machine.program)],
+                Act::Weights { .. } => gradients.is_some(),
+                Act::Again(_) => true,
+            };
+            if wanted {
+                pending.push(i);
             }
         }
-        self.retreat(machine, &pending, None);
+        self.retreat(machine, &pending, None, gradients);
         Ok(())
     }
 
@@ -267,16 +275,29 @@ impl Batch {
 
     /// Takes a part of the way back on all images, up to the next meeting: there are the sums for the way back through
     /// a normalization.
-    fn retreat(&mut self, machine: &Machine<'_>, acts: &[Act], norm: Option<(usize, GradientId)>) {
-        let (per_part, now) = (self.per_part(), self.phase);
+    fn retreat(
+        &mut self,
+        machine: &Machine<'_>,
+        acts: &[usize],
+        norm: Option<(usize, GradientId)>,
+        out: Option<&mut Vec<EntryGradient>>,
+    ) {
+        let now = self.phase;
         self.phase += 1;
         if acts.is_empty() && norm.is_none() {
             return;
         }
-        let Self { plan, weights, threads, factors, buffers, sums, images, .. } = self;
+        let plan = &*Arc::clone(&self.plan);
+        let of_acts = acts.iter().map(|&i| plan.acts[i]);
+        let weighed: Vec<usize> = of_acts
+            .clone()
+            .filter_map(|act| if let Act::Weights { step, .. } = act { Some(step) } else { None })
+            .collect();
+        let per_part = if weighed.is_empty() { self.per_part() } else { group(self.images) };
+        let Self { weights, threads, factors, buffers, sums, images, .. } = self;
         let mut backward = vec![Vec::new(); machine.program.steps.len()];
-        for act in acts {
-            if let Act::Go(Move::Through { step, .. }) = *act {
+        for act in of_acts {
+            if let Act::Go(Move::Through { step, .. }) = act {
                 let room = |floats| plan.room(floats);
                 backward[step] = weights.way_back(machine.program, step, threads, room);
             }
@@ -284,11 +305,21 @@ impl Batch {
         let runner = machine.runner(plan, weights, &backward, factors);
         let source = norm.map(|(step, _)| machine.program.steps[step].source);
         let row = source.map_or(0, |source| 2 * plan.layouts[source].stride());
-        let mut parts = with_sums(buffers.parts(plan, now, *images, per_part), sums, row);
-        threads.each(&mut parts, |_, (part, sums)| {
+        let parts = with_sums(buffers.parts(plan, now, *images, per_part), sums, row);
+        let with_weights = |part| {
+            let weights: Vec<_> =
+                weighed.iter().map(|&step| (step, WeightsOf::step(machine, plan, step))).collect();
+            (part, weights)
+        };
+        let mut parts: Vec<_> = parts.into_iter().map(with_weights).collect();
+        threads.each(&mut parts, |_, ((part, sums), weights)| {
             part.clean();
             let mut rest = &mut **sums;
-            runner.back(acts, part, |part| {
+            let weights = |step: usize, from: GradientId, part: &Part<'_>| {
+                let own = weights.iter_mut().find(|(of, _)| *of == step);
+                own.into_iter().for_each(|(_, sums)| sums.add(machine, plan, step, from, part));
+            };
+            runner.back(acts, part, weights, |part| {
                 let Some(((step, from), source)) = norm.zip(source) else { return };
                 let (layouts, factors) =
                     ([&plan.layouts[source], &plan.gradients[from]], runner.factors(step));
@@ -298,8 +329,11 @@ impl Batch {
                 batch_norm::gradient_sums(machine.isa, layouts, part.images, tensors, channels, own);
             });
         });
-        drop(parts);
+        let found: Vec<Vec<(usize, WeightsOf)>> = parts.into_iter().map(|(_, weights)| weights).collect();
         plan.keep_rooms(backward.into_iter().flatten().map(Panels::into_room));
+        if let Some(out) = out {
+            self.weights_of_parts(machine, found, out);
+        }
     }
 
     /// The gradients of a normalization's weight and bias; readies its way back, where `weight` makes the
@@ -333,94 +367,6 @@ impl Batch {
                 (-f64::from(f.scale[c]) * plain[c] / count - slope * f64::from(f.mean[c])) as f32;
         }
         Ok(own.map(|sums| sums.into_iter().map(|v| v as f32).collect()))
-    }
-
-    fn weight_gradients(
-        &self,
-        machine: &Machine<'_>,
-        step: usize,
-        from: GradientId,
-        out: &mut Vec<EntryGradient>,
-    ) {
-        let Step { kind, source, target, .. } = machine.program.steps[step];
-        let plan = &*self.plan;
-        let tensors = [source, plan.gradient(from)].map(|tensor| self.buffers.tensor(plan, tensor));
-        let sweeps = &plan.sweeps[step];
-        let Some(sweep) = &sweeps.of_weights else { unreachable!("a convolution has a sweep") };
-        let channels = machine.program.values[target].channels;
-        match kind {
-            Kind::Conv(conv) => {
-                let sums = match &sweeps.tiles_of_weights {
-                    Some(tiles) => self.sums_of_tiles(machine.isa, tiles, tensors),
-                    None => self.sums_of_sweep(machine.isa, sweep, tensors),
-                };
-                let per_output = sweep.depth * conv.window.kernel * conv.window.kernel;
-                let mut values = vec![0.0; channels * per_output];
-                let some = channels.div_ceil(self.threads.count());
-                self.threads.each(&mut values.chunks_mut(some * per_output).collect::<Vec<_>>(), |i, out| {
-                    let outputs = i * some..i * some + out.len() / per_output;
-                    sums.iter().for_each(|part| part.read(outputs.clone(), out));
-                });
-                plan.keep_rooms(sums.into_iter().map(WeightSums::into_room));
-                out.push(EntryGradient { entry: conv.weight, values });
-                let bias = conv.bias.map(|entry| {
-                    let values = self.bias_gradient(&plan.gradients[target], tensors[1]);
-                    EntryGradient { entry, values }
-                });
-                out.extend(bias);
-            }
-            Kind::Depthwise(conv) => {
-                let taps = sweep.taps.len();
-                let block = taps * depthwise::BLOCK;
-                let mut sums = vec![0.0; sweep.depth * taps];
-                // A thread has neighboring channels, so that it reads whole lines of memory once.
-                let some = (sums.len() / block).div_ceil(2 * self.threads.count());
-                self.threads.each(&mut sums.chunks_mut(some * block).collect::<Vec<_>>(), |i, sums| {
-                    let ([x, dy], first) = (tensors, i * some);
-                    depthwise::depthwise_weight_gradient(machine.isa, sweep, self.images, x, dy, first, sums);
-                });
-                let at = |c: usize, tap: usize| {
-                    sums[c / depthwise::BLOCK * block + tap * depthwise::BLOCK + c % depthwise::BLOCK]
-                };
-                let values = (0..channels).flat_map(|c| (0..taps).map(move |tap| at(c, tap))).collect();
-                out.push(EntryGradient { entry: conv.weight, values });
-            }
-            _ => unreachable!("only convolutions have weights here"),
-        }
-    }
-
-    fn sums_of_sweep(&self, isa: Isa, sweep: &Sweep, [x, dy]: [&[f32]; 2]) -> Vec<WeightSums> {
-        let mut sums = WeightSums::of_sweep(isa, sweep, |floats| self.plan.room(floats));
-        self.threads.each(&mut sums.shares(2 * self.threads.count()), |_, share| {
-            weight_gradient(isa, sweep, self.images, x, dy, share);
-        });
-        vec![sums]
-    }
-
-    /// One set of sums for each part of the tiles, to be added up in order.
-    fn sums_of_tiles(&self, isa: Isa, tiles: &Tiles, tensors: [&[f32]; 2]) -> Vec<WeightSums> {
-        let parts = tile_parts(tiles, self.images);
-        let mut sums: Vec<_> =
-            parts.iter().map(|_| WeightSums::of_tiles(isa, tiles, |floats| self.plan.room(floats))).collect();
-        let shares = self.threads.count().div_ceil(parts.len()); // every share transforms all sources
-        let with_part = |(sums, part)| WeightSums::shares(sums, shares).into_iter().map(move |s| (part, s));
-        let mut work: Vec<(_, Share<'_>)> = sums.iter_mut().zip(&parts).flat_map(with_part).collect();
-        self.threads.each(&mut work, |_, (part, share)| {
-            tile_gradient(isa, tiles, part, self.images, tensors, share);
-        });
-        drop(work);
-        sums
-    }
-
-    /// The sum of an output's gradient over pixels and images.
-    fn bias_gradient(&self, layout: &Layout, dy: &[f32]) -> Vec<f32> {
-        let mut sums = vec![0.0_f64; layout.channels];
-        for row in (0..self.images).flat_map(|i| layout.rows().map(move |row| i * layout.image() + row)) {
-            for pixel in dy[row..][..layout.width * layout.stride()].chunks_exact(layout.stride()) {
-                sums.iter_mut().zip(pixel).for_each(|(sum, &d)| *sum += f64::from(d));
-            }
-        }
-        sums.into_iter().map(|sum| sum as f32).collect()
     }
 }
 

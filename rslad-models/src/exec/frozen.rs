@@ -288,13 +288,13 @@ fn of_group(
     let mut logits = vec![0.0; count * classes];
     runner.logits(&part, &mut logits);
     let logits = Tensor::from_vec(logits, (count, classes), &Device::Cpu)?;
-    let rows: Vec<u32> = rows.collect();
+    let (rows, acts): (Vec<u32>, Vec<usize>) = (rows.collect(), (0..plan.acts.len()).collect());
     let mut losses = Vec::with_capacity(objectives.len());
     for (objective, dx) in objectives.iter().zip(dx) {
         let (loss, dlogits) = objective.value_and_grad(&rows, &logits)?;
         let dlogits = dlogits.to_dtype(DType::F32)?;
         with_values(&dlogits, |d| runner.import_gradient(d, &mut part))?;
-        runner.back(&plan.acts, &mut part, |_| ());
+        runner.back(&acts, &mut part, |_, _, _| (), |_| ());
         runner.export_gradient(&part, dx);
         losses.push(loss);
     }

@@ -13,6 +13,8 @@ use std::collections::HashMap;
 use std::mem::take;
 use std::sync::{Mutex, PoisonError};
 
+pub(super) use slots::{of_act, of_step};
+
 /// A program with its places.
 #[derive(Debug)]
 pub(super) struct Plan {
@@ -23,6 +25,8 @@ pub(super) struct Plan {
     /// Of each step; empty for those that are no convolution.
     pub(super) sweeps: Vec<Sweeps>,
     pub(super) acts: Vec<Act>,
+    /// Of each step: whether the gradient of its weights is summed on the way back, while the images are at hand.
+    alongside: Vec<bool>,
     /// How many images each step takes at a time, so that a value of them stays in the second-level cache.
     pub(super) strides: Vec<usize>,
     /// How many images' values and gradients, all of them, stay in that cache.
@@ -58,7 +62,9 @@ impl Plan {
             if flat { Layout { border: Pad::all(0), ..*layout } } else { *layout }
         };
         let layouts: Vec<Layout> = gradients.iter().zip(flat_values(program)).map(flat).collect();
-        let acts = backward::acts(program);
+        let alongside: Vec<bool> =
+            program.steps.iter().map(|step| is_alongside(program, step, &gradients)).collect();
+        let acts = backward::acts(program, &alongside);
         let sweeps = program.steps.iter().map(|step| match step.kind {
             Kind::Conv(conv) => {
                 let ends = [step.source, step.target].map(|v| [&layouts[v], &gradients[v]]);
@@ -71,17 +77,19 @@ impl Plan {
             _ => Sweeps::default(),
         });
         let tensors = [layouts.as_slice(), &gradients].concat();
+        let way_back = Lives::of_way_back(program, &acts, |act| meets(program, &alongside, act));
         Ok(Self {
             sweeps: sweeps.collect(),
             passing: Slots::assign(&layouts, &Lives::of_values(program, layouts.len(), false)),
-            way_back: Slots::assign(&tensors, &Lives::of_way_back(program, &acts)),
-            ways_back: Slots::assign(&tensors, &Lives::of_way_back(program, &acts).with_all_values(program)),
+            way_back: Slots::assign(&tensors, &way_back),
+            ways_back: Slots::assign(&tensors, &way_back.with_all_values(program)),
             multiply_adds: graph.macs(height, width)?,
-            strides: program.steps.iter().map(|step| cached_images(&layouts, step)).collect(),
+            strides: images_at_a_time(program, &layouts),
             cached: CACHED_BYTES / (2 * size_of::<f32>() * layouts.iter().map(Layout::image).sum::<usize>()),
             layouts,
             gradients,
             acts,
+            alongside,
             spare: Mutex::default(),
             rooms: Mutex::default(),
         })
@@ -128,6 +136,11 @@ impl Plan {
     /// A gradient among the tensors of a way back.
     pub(super) fn gradient(&self, of: GradientId) -> usize {
         self.layouts.len() + of
+    }
+
+    /// Whether threads meet before an act: it takes sums over all images.
+    pub(super) fn meets(&self, program: &Program, act: &Act) -> bool {
+        meets(program, &self.alongside, act)
     }
 
     fn slots(&self, hold: Hold) -> &Slots {
@@ -221,11 +234,18 @@ impl Buffers {
 }
 
 impl<'b> Part<'b> {
-    /// Smaller parts of these images.
-    pub(super) fn parts(&mut self, per_part: usize) -> Vec<Part<'_>> {
-        let slots = self.slots.iter_mut().map(|slot| &mut **slot).collect();
+    /// At most `most` of these images, for work between two moments. What is written and read for the last time in
+    /// between lies where the first images lie, whichever these are: so it stays in the cache.
+    pub(super) fn only(&mut self, plan: &Plan, first: usize, most: usize, moments: [usize; 2]) -> Part<'_> {
         let Self { hold, images, shapes, .. } = *self;
-        Part { hold, images, slots, shapes, unclean: Vec::new() }.cut(per_part)
+        let (images, busy) = (most.min(images - first), &plan.slots(hold).busy);
+        let mut slots = Vec::with_capacity(self.slots.len());
+        for ((slot, shape), busy) in self.slots.iter_mut().zip(shapes).zip(busy) {
+            let image = shape.map_or(0, |shape| shape.image());
+            let first = if passes(busy, moments) { 0 } else { first };
+            slots.push(&mut slot[first * image..(first + images) * image]);
+        }
+        Part { hold, images, slots, shapes, unclean: Vec::new() }
     }
 
     fn cut(mut self, per_part: usize) -> Vec<Part<'b>> {
@@ -256,12 +276,60 @@ impl<'b> Part<'b> {
     }
 }
 
-/// Bytes that the images of a step may take, or those of a group: about the second-level cache.
+/// Whether all that a slot holds between two moments is written and read for the last time there.
+fn passes(busy: &[[usize; 2]], [first, last]: [usize; 2]) -> bool {
+    let mut there = busy.iter().filter(|span| span[0] <= last && first <= span[1]).peekable();
+    there.peek().is_some() && there.all(|span| first <= span[0] && span[1] <= last)
+}
+
+/// A gradient of weights is summed alongside where its sums are no more numbers than an image is to the step: then each
+/// group of images has its own, and no image is read from memory again for them.
+fn is_alongside(program: &Program, step: &Step, layouts: &[Layout]) -> bool {
+    let [source, target] = [step.source, step.target].map(|value| &layouts[value]);
+    match step.kind {
+        _ if program.mode == Mode::Eval => false,
+        Kind::Depthwise(_) => true,
+        Kind::Conv(conv) => {
+            let weights = conv.window.kernel.pow(2) * source.channels * target.stride();
+            conv.bias.is_none()
+                && weights <= source.pixels() * source.stride() + target.pixels() * target.stride()
+        }
+        _ => false,
+    }
+}
+
+/// In train mode the statistics of a batch take all images, on both ways, and so do the gradients of parameters that are
+/// not summed alongside.
+fn meets(program: &Program, alongside: &[bool], act: &Act) -> bool {
+    program.mode == Mode::Train && act.through(program).is_some_and(|step| !alongside[step])
+}
+
+/// Bytes that the values and gradients of a group may take.
 const CACHED_BYTES: usize = 2 << 20;
 
-fn cached_images(layouts: &[Layout], step: &Step) -> usize {
-    let image = layouts[step.source].image().max(layouts[step.target].image());
-    (CACHED_BYTES / (4 * image)).max(1)
+/// Bytes that a value of the images of a step may take, so that it is still in the second-level cache when the next step
+/// reads it; and the fewest pixels that make up for reading the weights. Winograd's algorithm makes its weights on the
+/// way, and takes more.
+const STEP_BYTES: usize = if cfg!(test) { 1 << 10 } else { 512 << 10 }; // in tests an image or two
+const STEP_PIXELS: usize = if cfg!(test) { 1 } else { 256 };
+const WINOGRAD_BYTES: usize = 4 * STEP_BYTES;
+
+/// How many images each step takes at a time. What has no weights goes with the step that reads it: the two share a turn.
+fn images_at_a_time(program: &Program, layouts: &[Layout]) -> Vec<usize> {
+    let mut images = vec![1; program.steps.len()];
+    for (i, step) in program.steps.iter().enumerate().rev() {
+        let [source, target] = [step.source, step.target].map(|value| &layouts[value]);
+        let fit = |bytes: usize| (bytes / (4 * source.image().max(target.image()))).max(1);
+        images[i] = match step.kind {
+            Kind::Conv(_) if program.winograd(step).is_some() => fit(WINOGRAD_BYTES),
+            Kind::Conv(_) => fit(STEP_BYTES).max(STEP_PIXELS.div_ceil(target.pixels().max(1))),
+            _ => {
+                let reader = program.steps.iter().position(|other| other.source == step.target);
+                reader.map_or(fit(STEP_BYTES), |reader| images[reader])
+            }
+        };
+    }
+    images
 }
 
 impl Sweeps {

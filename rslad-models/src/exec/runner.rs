@@ -1,7 +1,7 @@
 //! Runs the steps and the moves of a plan on the buffers of some images, with the kernels.
 
 use super::backward::{Act, Close, Earlier, GradientId, Move};
-use super::plan::{Part, Plan};
+use super::plan::{Part, Plan, of_act, of_step};
 use super::program::{Kind, Program, Step};
 use super::weights::{Numbers, Weights};
 use crate::kernels::conv::{Panels, Turn, direct, winograd};
@@ -55,7 +55,7 @@ impl Runner<'_> {
     /// after that, while they still are in the cache.
     pub(super) fn forward(&self, steps: Range<usize>, part: &mut Part<'_>, then: impl FnMut(&Part<'_>)) {
         let turns = turns(steps, |i| self.plan.strides[i]);
-        take_turns(&turns, part, |i, part| self.advance(i, part), then);
+        self.take_turns(&turns, of_step, part, |i, part| self.advance(i, part), then);
     }
 
     fn advance(&self, i: usize, part: &mut Part<'_>) {
@@ -78,19 +78,52 @@ impl Runner<'_> {
         self.plan.layouts[last].import(dlogits, part.slots[slot]);
     }
 
-    /// Takes a piece of the way back, as many images at a time as each act can keep in the cache; `then` as in
-    /// [`forward`](Self::forward).
-    pub(super) fn back(&self, acts: &[Act], part: &mut Part<'_>, then: impl FnMut(&Part<'_>)) {
-        let images = part.images;
-        let turns = turns(0..acts.len(), |i| match acts[i] {
-            Act::Go(Move::Through { step, .. }) | Act::Again(step) => self.plan.strides[step],
+    /// Takes some of the acts of the way back, as many images at a time as each can keep in the cache; `weights` does those
+    /// that are gradients of a step's weights, `then` is as in [`forward`](Self::forward).
+    pub(super) fn back(
+        &self,
+        acts: &[usize],
+        part: &mut Part<'_>,
+        mut weights: impl FnMut(usize, GradientId, &Part<'_>),
+        then: impl FnMut(&Part<'_>),
+    ) {
+        let (images, act) = (part.images, |i: usize| &self.plan.acts[acts[i]]);
+        let turns = turns(0..acts.len(), |i| match *act(i) {
+            Act::Go(Move::Through { step, .. }) | Act::Again(step) | Act::Weights { step, .. } => {
+                self.plan.strides[step]
+            }
             Act::Go(Move::Merge { .. }) => images,
         });
-        let take = |i: usize, part: &mut Part<'_>| match &acts[i] {
+        let take = |i: usize, part: &mut Part<'_>| match act(i) {
             Act::Again(step) => self.advance(*step, part),
+            Act::Weights { step, from } => weights(*step, *from, part),
             Act::Go(go) => self.go(go, part),
         };
-        take_turns(&turns, part, take, then);
+        self.take_turns(&turns, |i| of_act(self.program, acts[i]), part, take, then);
+    }
+
+    /// Goes through turns, in the last one over all images in order, and `then` as soon as it is over for them.
+    fn take_turns(
+        &self,
+        turns: &[(Range<usize>, usize)],
+        moment: impl Fn(usize) -> usize,
+        part: &mut Part<'_>,
+        mut go: impl FnMut(usize, &mut Part<'_>),
+        mut then: impl FnMut(&Part<'_>),
+    ) {
+        if turns.is_empty() {
+            then(part);
+        }
+        for (i, (items, images)) in turns.iter().enumerate() {
+            let moments = [moment(items.start), moment(items.end - 1)];
+            for first in (0..part.images).step_by(*images) {
+                let mut some = part.only(self.plan, first, *images, moments);
+                items.clone().for_each(|i| go(i, &mut some));
+                if i + 1 == turns.len() {
+                    then(&some);
+                }
+            }
+        }
     }
 
     fn go(&self, go: &Move, part: &mut Part<'_>) {
@@ -225,23 +258,6 @@ impl Runner<'_> {
 
     pub(super) fn factors(&self, step: usize) -> &BatchFactors {
         self.batch[step].as_ref().expect("a normalization runs after its batch was seen")
-    }
-}
-
-/// Goes through turns, and then once more over all images in order, each as soon as its last turn is over.
-fn take_turns(
-    turns: &[(Range<usize>, usize)],
-    part: &mut Part<'_>,
-    go: impl Fn(usize, &mut Part<'_>),
-    mut then: impl FnMut(&Part<'_>),
-) {
-    let Some((last, earlier)) = turns.split_last() else { return then(part) };
-    for (items, images) in earlier {
-        part.parts(*images).iter_mut().for_each(|part| items.clone().for_each(|i| go(i, part)));
-    }
-    for part in &mut part.parts(last.1) {
-        last.0.clone().for_each(|i| go(i, part));
-        then(part);
     }
 }
 

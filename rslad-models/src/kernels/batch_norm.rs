@@ -33,6 +33,9 @@ pub(crate) fn gradient_sums(
     sums(isa, layouts, images, [x, gradient], [mean, inverse], out, Sums::Gradient);
 }
 
+/// Vectors of channels that are summed together: whole lines of the cache.
+const TOGETHER: usize = 2;
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Sums {
     Moments,
@@ -155,20 +158,46 @@ impl SumKernel<'_> {
         // SAFETY: the caller's promise.
         unsafe {
             self.each_channel::<S>(|c| sums.iter().for_each(|sum| S::splat(0.0).store(sum.add(c))));
-            for (row, other_row) in one.rows().zip(other.rows()) {
-                for channel in (0..stride).step_by(S::LANES) {
-                    let mut line = [S::splat(0.0); N];
-                    for pixel in 0..one.width {
-                        let at = [row, other_row].map(|row| row + pixel * stride + channel);
-                        let terms = term(at, channel);
-                        for n in 0..N {
-                            line[n] = line[n].add(terms[n]);
-                        }
+            let whole = stride / (TOGETHER * S::LANES) * TOGETHER * S::LANES;
+            for rows in one.rows().zip(other.rows()) {
+                let rows = [rows.0, rows.1];
+                for channel in (0..whole).step_by(TOGETHER * S::LANES) {
+                    self.over_row::<S, N, TOGETHER>(sums, rows, channel, &term);
+                }
+                for channel in (whole..stride).step_by(S::LANES) {
+                    self.over_row::<S, N, 1>(sums, rows, channel, &term);
+                }
+            }
+        }
+    }
+
+    /// Adds the sums over a row, of `V` vectors of channels.
+    #[expect(clippy::needless_range_loop, reason = "an iterator may keep `line` out of registers")]
+    #[inline(always)]
+    unsafe fn over_row<S: Simd, const N: usize, const V: usize>(
+        &self,
+        sums: [*mut f32; N],
+        rows: [usize; 2],
+        channel: usize,
+        term: &impl Fn([usize; 2], usize) -> [S; N],
+    ) {
+        let layout = self.layouts[0];
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut line = [[S::splat(0.0); N]; V];
+            for pixel in 0..layout.width {
+                for v in 0..V {
+                    let channel = channel + v * S::LANES;
+                    let terms = term(rows.map(|row| row + pixel * layout.stride() + channel), channel);
+                    for n in 0..N {
+                        line[v][n] = line[v][n].add(terms[n]);
                     }
-                    for (sum, line) in sums.iter().zip(line) {
-                        let sum = sum.add(channel);
-                        S::load(sum).add(line).store(sum);
-                    }
+                }
+            }
+            for v in 0..V {
+                for n in 0..N {
+                    let sum = sums[n].add(channel + v * S::LANES);
+                    S::load(sum).add(line[v][n]).store(sum);
                 }
             }
         }

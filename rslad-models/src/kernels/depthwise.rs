@@ -118,8 +118,7 @@ pub(crate) const BLOCK: usize = 8;
 /// while these pixels are in the cache.
 const RUN: usize = 256;
 
-/// Adds to `sums`, `[channel block][tap][8]` beginning with block `first`, what `images` images
-/// contribute to the gradient of the weights.
+/// Adds to `sums`, `[channel block][tap][8]`, what `images` images contribute to the gradient of the weights.
 ///
 /// # Panics
 /// When the slices are too short for the sweep, or `sums` is not a whole number of its blocks.
@@ -129,19 +128,25 @@ pub(crate) fn depthwise_weight_gradient(
     images: usize,
     source: &[f32],
     gradient: &[f32],
-    first: usize,
     sums: &mut [f32],
 ) {
     sweep.check(images, source.len(), gradient.len());
     let block = sweep.taps.len() * BLOCK;
     assert!(sums.len().is_multiple_of(block), "whole blocks of sums");
-    assert!(first * BLOCK + sums.len() / block * BLOCK <= sweep.depth.min(sweep.target_stride));
+    assert!(sums.len() / block * BLOCK <= sweep.depth.min(sweep.target_stride));
     let blocks = sums.len() / block;
     let (source, gradient) = (source.as_ptr(), gradient.as_ptr());
-    let kernel = WeightGradient { sweep, images, source, gradient, first, blocks, sums: sums.as_mut_ptr() };
+    let kernel = WeightGradient { sweep, images, source, gradient, blocks, sums: sums.as_mut_ptr() };
     // SAFETY: `check` found every read inside, the channels are inside a pixel, and `sums` holds 8
     // floats for every tap of every block.
     unsafe { launch(isa, kernel) }
+}
+
+/// The sum of some sums of [`depthwise_weight_gradient`], in order, `[channels][taps]`.
+pub(crate) fn read(parts: &[&[f32]], channels: usize, taps: usize) -> Vec<f32> {
+    let at = |c: usize, tap: usize| (c / BLOCK * taps + tap) * BLOCK + c % BLOCK;
+    let total = |i: usize| parts.iter().map(|part| part[i]).sum();
+    (0..channels).flat_map(|c| (0..taps).map(move |tap| at(c, tap))).map(total).collect()
 }
 
 struct WeightGradient<'a> {
@@ -149,7 +154,6 @@ struct WeightGradient<'a> {
     images: usize,
     source: *const f32,
     gradient: *const f32,
-    first: usize, // block
     blocks: usize,
     sums: *mut f32,
 }
@@ -176,7 +180,7 @@ impl WeightGradient<'_> {
     #[inline(always)]
     unsafe fn taps<S: Simd, const T: usize>(&self, block: usize, tap: usize, image: usize, pixel: usize) {
         let taps = &self.sweep.taps[tap..];
-        let channel = (self.first + block) * BLOCK;
+        let channel = block * BLOCK;
         let total = block * self.sweep.taps.len() + tap;
         // SAFETY: the caller's promise. Taps past the end repeat the last one and are dropped.
         unsafe {

@@ -145,25 +145,40 @@ impl<const KIND: u8> Kernel for Step<'_, KIND> {
     }
 }
 
+/// Pixels that are taken together, so that a factor is loaded once for them; memory is still read and written in order.
+const TOGETHER: usize = 4;
+
 impl<const KIND: u8> Step<'_, KIND> {
     #[inline(always)]
     unsafe fn pixels<S: Simd>(&self) {
         let p = &self.0;
         let [from, to] = p.layouts;
-        let stride = to.stride();
         for image in 0..p.images {
             for rows in from.rows().zip(to.rows()) {
-                let first = [image * from.image() + rows.0, image * to.image() + rows.1];
-                for channel in (0..stride).step_by(S::LANES) {
-                    // SAFETY: `at` is inside an image, `channel` inside a pixel.
-                    unsafe {
-                        let factors = [0, 1, 2].map(|i| S::load(p.factors[i].add(channel)));
-                        for pixel in 0..to.width {
-                            let [from, at] = first.map(|first| first + pixel * stride + channel);
-                            let value = self.value(from, at, factors);
-                            p.epilogue.apply(value, channel, at).store(p.target.add(at));
-                        }
-                    }
+                let row = [image * from.image() + rows.0, image * to.image() + rows.1];
+                let whole = to.width / TOGETHER * TOGETHER;
+                // SAFETY: the pixels are inside an image.
+                unsafe {
+                    (0..whole).step_by(TOGETHER).for_each(|pixel| self.some::<S, TOGETHER>(row, pixel));
+                    (whole..to.width).for_each(|pixel| self.some::<S, 1>(row, pixel));
+                }
+            }
+        }
+    }
+
+    /// `N` neighbors in a row.
+    #[inline(always)]
+    unsafe fn some<S: Simd, const N: usize>(&self, row: [usize; 2], pixel: usize) {
+        let p = &self.0;
+        let stride = p.layouts[1].stride();
+        for channel in (0..stride).step_by(S::LANES) {
+            // SAFETY: the pixels are inside an image, `channel` is inside a pixel.
+            unsafe {
+                let factors = [0, 1, 2].map(|i| S::load(p.factors[i].add(channel)));
+                for n in 0..N {
+                    let [from, at] = row.map(|row| row + (pixel + n) * stride + channel);
+                    let value = self.value(from, at, factors);
+                    p.epilogue.apply(value, channel, at).store(p.target.add(at));
                 }
             }
         }

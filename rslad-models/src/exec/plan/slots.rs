@@ -13,6 +13,8 @@ pub(super) struct Slots {
     /// The buffer of each tensor: the values, and after them the gradients.
     pub(super) of: Vec<usize>,
     images: Vec<usize>, // floats an image takes in each buffer
+    /// From when to when each buffer holds something, in moments.
+    pub(super) busy: Vec<Vec<[usize; 2]>>,
     /// In each phase, between two meetings of the threads, the shape that each buffer has.
     shapes: Vec<Vec<Option<Layout>>>,
 }
@@ -59,7 +61,13 @@ impl Slots {
         };
         let shapes = (0..=lives.phase).map(in_phase).collect();
         let image = |slot: &Vec<(Layout, Span)>| slot.iter().map(|(shape, _)| shape.image()).max();
-        Self { of, images: slots.iter().filter_map(image).collect(), shapes }
+        let busy = |slot: &Vec<(Layout, Span)>| slot.iter().map(|(_, span)| span.moments).collect();
+        Self {
+            of,
+            images: slots.iter().filter_map(image).collect(),
+            busy: slots.iter().map(busy).collect(),
+            shapes,
+        }
     }
 
     pub(super) fn shapes(&self, phase: usize) -> &[Option<Layout>] {
@@ -69,6 +77,16 @@ impl Slots {
     pub(super) fn buffers(&self, images: usize) -> Vec<Vec<f32>> {
         self.images.iter().map(|image| vec![0.0; image * images]).collect()
     }
+}
+
+/// The moment of a step on the way forward.
+pub(in crate::exec) fn of_step(step: usize) -> usize {
+    step + 1
+}
+
+/// The moment of an act on the way back.
+pub(in crate::exec) fn of_act(program: &Program, act: usize) -> usize {
+    of_step(program.steps.len()) + 2 + act
 }
 
 /// When tensors are needed.
@@ -96,13 +114,14 @@ impl Lives {
     }
 
     /// From there on, the way back: the logits' gradient comes before it and the images' is read after it.
-    pub(super) fn of_way_back(program: &Program, acts: &[Act]) -> Self {
+    pub(super) fn of_way_back(program: &Program, acts: &[Act], meets: impl Fn(&Act) -> bool) -> Self {
         let n = program.values.len();
         let meetings = program.mode == Mode::Train;
         let mut lives = Self::of_values(program, 2 * n, meetings);
         lives.moment += 1;
         lives.phase += usize::from(meetings);
         lives.begin(2 * n - 1);
+        debug_assert_eq!(lives.moment + 1, of_act(program, 0));
         for act in acts {
             lives.moment += 1;
             match act {
@@ -111,8 +130,12 @@ impl Lives {
                     std::iter::once(source).chain(add).for_each(|v| lives.touch(v));
                     lives.begin(target);
                 }
+                Act::Weights { from, .. } => {
+                    act.value(program).into_iter().for_each(|v| lives.touch(v));
+                    lives.touch(n + from);
+                }
                 Act::Go(go) => {
-                    lives.phase += usize::from(meetings && act.through(program).is_some());
+                    lives.phase += usize::from(meets(act));
                     act.value(program).into_iter().for_each(|v| lives.touch(v));
                     go.reads().into_iter().for_each(|g| lives.touch(n + g));
                     lives.touch(n + go.target(program));

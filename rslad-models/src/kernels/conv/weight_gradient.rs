@@ -4,10 +4,19 @@
 use super::Sweep;
 use super::weight_sums::{Block, Share, WeightSums};
 use crate::kernels::simd::{Isa, Kernel, Platform, Simd, launch};
+use std::cell::RefCell;
 
-/// Sums run over about this many pixels before they join the total: two short sums round less than a
-/// long one.
-const RUN: usize = 256;
+/// Sums run over this many pixels before they join the total: two short sums round less than a long one, and what is
+/// read for so many pixels stays in the cache from one block to the next.
+const RUN: usize = 64;
+
+/// Floats that set the rows of blocks apart, so that they do not all fall into one set of the cache.
+const APART: usize = 16;
+
+thread_local! {
+    /// Room for what is read for a run of pixels: rows, a panel of columns.
+    static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
 
 impl WeightSums {
     /// Zeros for a sweep; a row of a block is one tap of an input channel.
@@ -32,86 +41,159 @@ pub(crate) fn weight_gradient(
     share.check(sweep.taps.len() * sweep.depth, 1, sweep.target_stride);
     let Some(first) = share.blocks.first() else { return };
     let rows: Vec<usize> = sweep.taps.iter().flat_map(|tap| (0..sweep.depth).map(move |d| tap + d)).collect();
-    let kernel = WeightGradient {
-        sweep,
-        images,
-        rows: &rows,
-        source: source.as_ptr(),
-        gradient: gradient.as_ptr(),
-        blocks: share.blocks,
-        sums: share.data.as_mut_ptr(),
-        first: first.offset,
-    };
-    // SAFETY: `check` found every read inside; the blocks lie inside the share's data.
-    unsafe { launch(isa, kernel) }
+    let height = share.height;
+    let of_rows = rows.len().div_ceil(height) * (RUN * height + APART);
+    SCRATCH.with_borrow_mut(|scratch| {
+        scratch.resize(scratch.len().max(of_rows + RUN * 2 * isa.lanes()), 0.0);
+        let (packed, columns) = scratch.split_at_mut(of_rows);
+        let kernel = WeightGradient {
+            sweep,
+            pixels: images * sweep.pixels(),
+            rows: &rows,
+            source: source.as_ptr(),
+            gradient: gradient.as_ptr(),
+            packed: packed.as_mut_ptr(),
+            columns: columns.as_mut_ptr(),
+            blocks: share.blocks,
+            totals: share.data.as_mut_ptr(),
+            first: first.offset,
+        };
+        // SAFETY: `check` found every read inside; the blocks lie inside the share's data; the scratch holds a run of
+        // all rows and of the widest panel.
+        unsafe { launch(isa, kernel) }
+    });
 }
 
 struct WeightGradient<'a> {
     sweep: &'a Sweep,
-    images: usize,
+    pixels: usize, // counted over images
     rows: &'a [usize],
     source: *const f32,
     gradient: *const f32,
+    packed: *mut f32,  // [block][pixel][row]
+    columns: *mut f32, // [pixel][channel of the panel]
     blocks: &'a [Block],
-    sums: *mut f32,
+    totals: *mut f32,
     first: usize,
 }
 
 impl Kernel for WeightGradient<'_> {
     #[inline(always)]
     unsafe fn run<P: Platform>(self) {
-        let per_run = (RUN / self.sweep.pixels().max(1)).max(1);
-        let mut image = 0;
-        while image < self.images {
-            let count = per_run.min(self.images - image);
-            for block in self.blocks {
-                // SAFETY: the promise of `weight_gradient`; each arm is as wide as the block.
-                unsafe {
-                    match (block.width / P::Wide::LANES, P::REGISTERS) {
-                        (2, 32) => self.block::<P::Wide, 8, 2>(image, count, block),
-                        (2, _) => self.block::<P::Wide, 4, 2>(image, count, block),
-                        (1, 32) => self.block::<P::Wide, 8, 1>(image, count, block),
-                        (1, _) => self.block::<P::Wide, 4, 1>(image, count, block),
-                        _ => self.block::<P::Narrow, 8, 1>(image, count, block), // beside 512 bits only
-                    }
-                }
+        // SAFETY: the promise of `weight_gradient`; the height is that of its blocks.
+        unsafe {
+            match P::REGISTERS {
+                32 => self.runs::<P, 8>(),
+                _ => self.runs::<P, 4>(),
             }
-            image += count;
         }
     }
 }
 
 impl WeightGradient<'_> {
     #[inline(always)]
-    unsafe fn block<S: Simd, const R: usize, const V: usize>(
-        &self,
-        image: usize,
-        count: usize,
-        block: &Block,
-    ) {
-        // SAFETY: `weight_gradient` checked the sweep's offsets and the block's room. Rows past the end
-        // repeat the last one; nobody reads their sums.
+    unsafe fn runs<P: Platform, const R: usize>(&self) {
+        for first in (0..self.pixels).step_by(RUN) {
+            let mut walk = self.sweep.walk(first / self.sweep.pixels(), first % self.sweep.pixels());
+            let mut run = Run { pixels: RUN.min(self.pixels - first), from: [0; RUN], to: [0; RUN] };
+            for pixel in 0..run.pixels {
+                (run.from[pixel], run.to[pixel]) = walk.step();
+            }
+            // SAFETY: the caller's promise; each arm is as wide as the panel.
+            unsafe {
+                if self.sweep.depth.is_multiple_of(R) {
+                    self.pack_rows::<R>(&run);
+                }
+                for panel in self.blocks.chunk_by(|a, b| a.channel == b.channel) {
+                    match panel[0].width / P::Wide::LANES {
+                        2 => self.panel::<P::Wide, R, 2>(&run, panel),
+                        1 => self.panel::<P::Wide, R, 1>(&run, panel),
+                        _ => self.panel::<P::Narrow, R, 1>(&run, panel), // beside 512 bits only
+                    }
+                }
+            }
+        }
+    }
+
+    /// Writes what the rows of each block read side by side, where they are neighbors.
+    #[inline(always)]
+    unsafe fn pack_rows<const R: usize>(&self, run: &Run) {
+        for (pixel, from) in run.from.iter().take(run.pixels).enumerate() {
+            for (i, rows) in self.rows.chunks_exact(R).enumerate() {
+                // SAFETY: `weight_gradient` checked the sweep's offsets; the scratch holds a run of all rows.
+                unsafe {
+                    let to = self.packed.add(i * (RUN * R + APART) + pixel * R);
+                    std::ptr::copy_nonoverlapping(self.source.add(rows[0] + from), to, R);
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn panel<S: Simd, const R: usize, const V: usize>(&self, run: &Run, blocks: &[Block]) {
+        let packed = self.sweep.depth.is_multiple_of(R);
+        // SAFETY: `weight_gradient` checked the sweep's offsets and the blocks' room. Rows past the end repeat the last
+        // one; nobody reads their sums.
         unsafe {
-            let row = |r: usize| self.rows[(block.row + r).min(self.rows.len() - 1)];
-            let x: [*const f32; R] = std::array::from_fn(|r| self.source.add(row(r)));
-            let g = self.gradient.add(block.channel);
+            for (pixel, to) in run.to.iter().take(run.pixels).enumerate() {
+                for v in 0..V {
+                    let from = self.gradient.add(to + blocks[0].channel + v * S::LANES);
+                    S::load(from).store(self.columns.add((pixel * V + v) * S::LANES));
+                }
+            }
+            for block in blocks {
+                let mut sums = [[S::splat(0.0); V]; R];
+                if packed {
+                    let rows = self.packed.add(block.row / R * (RUN * R + APART)).cast_const();
+                    self.sums(run, |pixel, r| *rows.add(pixel * R + r), &mut sums);
+                } else {
+                    let row = |r: usize| self.rows[(block.row + r).min(self.rows.len() - 1)];
+                    let rows: [*const f32; R] = std::array::from_fn(|r| self.source.add(row(r)));
+                    self.sums(run, |pixel, r| *rows[r].add(run.from[pixel]), &mut sums);
+                }
+                let total = self.totals.add(block.offset - self.first);
+                for (i, &sum) in sums.as_flattened().iter().enumerate() {
+                    let at = total.add(i * S::LANES);
+                    S::load(at).add(sum).store(at);
+                }
+            }
+        }
+    }
+
+    /// The sums of a block over a run, where `x` tells what a row reads for a pixel.
+    #[expect(clippy::needless_range_loop, reason = "an iterator keeps `sums` out of registers")]
+    #[inline(always)]
+    unsafe fn sums<S: Simd, const R: usize, const V: usize>(
+        &self,
+        run: &Run,
+        x: impl Fn(usize, usize) -> f32,
+        out: &mut [[S; V]; R],
+    ) {
+        // SAFETY: the caller's promise: the columns of the run are packed.
+        unsafe {
             let mut sums = [[S::splat(0.0); V]; R];
-            let mut walk = self.sweep.walk(image, 0);
-            for _ in 0..count * self.sweep.pixels() {
-                let (from, to) = walk.step();
-                let d: [S; V] = std::array::from_fn(|v| S::load(g.add(to + v * S::LANES)));
+            for pixel in 0..run.pixels {
+                let column = |v: usize| S::load(self.columns.add((pixel * V + v) * S::LANES));
+                let d: [S; V] = std::array::from_fn(column);
                 for r in 0..R {
-                    let x = S::splat(*x[r].add(from));
+                    let x = S::splat(x(pixel, r));
                     for v in 0..V {
                         sums[r][v] = x.mul_add(d[v], sums[r][v]);
                     }
                 }
             }
-            let total = self.sums.add(block.offset - self.first);
-            for (i, &sum) in sums.as_flattened().iter().enumerate() {
-                let at = total.add(i * S::LANES);
-                S::load(at).add(sum).store(at);
+            for r in 0..R {
+                for v in 0..V {
+                    std::ptr::write(&raw mut out[r][v], sums[r][v]);
+                }
             }
         }
     }
+}
+
+/// Neighboring pixels, counted over images: where each reads and where its gradient lies.
+struct Run {
+    pixels: usize,
+    from: [usize; RUN],
+    to: [usize; RUN],
 }

@@ -99,7 +99,7 @@ impl WeightSums {
 pub(crate) struct Share<'a> {
     pub(super) blocks: &'a [Block],
     rows: usize,
-    height: usize,
+    pub(super) height: usize,
     taps: usize,
     pub(super) data: &'a mut [f32],
 }

@@ -89,6 +89,11 @@ impl Tiles {
         Self { places: places.collect(), source: *source, target: *target }
     }
 
+    /// How many an image has.
+    pub(crate) fn count(&self) -> usize {
+        self.places.len()
+    }
+
     /// Some runs of the tiles of an image.
     pub(crate) fn only(&self, runs: impl Iterator<Item = Range<usize>>) -> Self {
         let places = runs.flat_map(|tiles| self.places[tiles].iter().copied());
