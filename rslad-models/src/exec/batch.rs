@@ -230,8 +230,8 @@ impl Batch {
         let plan = Arc::clone(&self.plan);
         let mut pending: Vec<usize> = Vec::new(); // acts that every image can still take by itself
         for (i, act) in plan.acts.iter().enumerate() {
-            if let (true, Act::Go(Move::Through { step, from, .. })) =
-                (plan.meets(machine.program, act), *act)
+            if let Act::Go(Move::Through { step, from, .. }) = *act
+                && plan.meets(machine.program, act)
             {
                 let kind = machine.program.steps[step].kind;
                 let norm = matches!(kind, Kind::Norm(_)).then_some((step, from));

@@ -138,6 +138,11 @@ impl Plan {
         self.layouts.len() + of
     }
 
+    /// The walk for the gradient of a convolution's weights.
+    pub(super) fn sweep_of_weights(&self, step: usize) -> &Sweep {
+        self.sweeps[step].of_weights.as_ref().expect("a convolution has a sweep")
+    }
+
     /// Whether threads meet before an act: it takes sums over all images.
     pub(super) fn meets(&self, program: &Program, act: &Act) -> bool {
         meets(program, &self.alongside, act)

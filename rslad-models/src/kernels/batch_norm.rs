@@ -33,7 +33,7 @@ pub(crate) fn gradient_sums(
     sums(isa, layouts, images, [x, gradient], [mean, inverse], out, Sums::Gradient);
 }
 
-/// Vectors of channels that are summed together: whole lines of the cache.
+/// Vectors of channels that are summed together: a line of the cache on AVX2.
 const TOGETHER: usize = 2;
 
 #[derive(Clone, Copy, PartialEq, Eq)]

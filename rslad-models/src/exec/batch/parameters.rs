@@ -25,9 +25,8 @@ pub(super) enum WeightsOf {
 impl WeightsOf {
     /// Zeros.
     pub(super) fn step(machine: &Machine<'_>, plan: &Plan, step: usize) -> Self {
-        let (sweeps, room) = (&plan.sweeps[step], |floats| plan.room(floats));
-        let Some(sweep) = &sweeps.of_weights else { unreachable!("a convolution has a sweep") };
-        match (machine.program.steps[step].kind, &sweeps.tiles_of_weights) {
+        let (sweep, room) = (plan.sweep_of_weights(step), |floats| plan.room(floats));
+        match (machine.program.steps[step].kind, &plan.sweeps[step].tiles_of_weights) {
             (Kind::Depthwise(_), _) => Self::Depthwise(room(sweep.depth * sweep.taps.len())),
             (_, Some(tiles)) => Self::Convolution(WeightSums::of_tiles(machine.isa, tiles, room)),
             (_, None) => Self::Convolution(WeightSums::of_sweep(machine.isa, sweep, room)),
@@ -43,11 +42,10 @@ impl WeightsOf {
         from: GradientId,
         part: &Part<'_>,
     ) {
-        let (sweeps, isa, images) = (&plan.sweeps[step], machine.isa, part.images);
-        let Some(sweep) = &sweeps.of_weights else { unreachable!("a convolution has a sweep") };
+        let (sweep, isa, images) = (plan.sweep_of_weights(step), machine.isa, part.images);
         let [x, dy] =
             [machine.program.steps[step].source, plan.gradient(from)].map(|tensor| part.tensor(plan, tensor));
-        match (self, &sweeps.tiles_of_weights) {
+        match (self, &plan.sweeps[step].tiles_of_weights) {
             (Self::Depthwise(sums), _) => {
                 depthwise::depthwise_weight_gradient(isa, sweep, images, x, dy, sums);
             }
@@ -72,6 +70,7 @@ impl WeightsOf {
 }
 
 impl Batch {
+    /// The gradients of a step's weights and bias, once those of all images are there.
     pub(super) fn weight_gradients(
         &self,
         machine: &Machine<'_>,
@@ -82,11 +81,10 @@ impl Batch {
         let Step { kind, source, target, .. } = machine.program.steps[step];
         let plan = &*self.plan;
         let tensors = [source, plan.gradient(from)].map(|tensor| self.buffers.tensor(plan, tensor));
-        let sweeps = &plan.sweeps[step];
-        let Some(sweep) = &sweeps.of_weights else { unreachable!("a convolution has a sweep") };
+        let sweep = plan.sweep_of_weights(step);
         let channels = machine.program.values[target].channels;
         let Kind::Conv(conv) = kind else { unreachable!("the weights of {kind:?} are summed alongside") };
-        let sums = match &sweeps.tiles_of_weights {
+        let sums = match &plan.sweeps[step].tiles_of_weights {
             Some(tiles) => self.sums_of_tiles(machine.isa, tiles, tensors),
             None => self.sums_of_sweep(machine.isa, sweep, tensors),
         };
@@ -111,10 +109,10 @@ impl Batch {
             let Step { kind: Kind::Conv(conv) | Kind::Depthwise(conv), target, .. } =
                 machine.program.steps[*step]
             else {
-                continue;
+                unreachable!("only convolutions have weights here")
             };
             let channels = machine.program.values[target].channels;
-            let Some(sweep) = &self.plan.sweeps[*step].of_weights else { continue };
+            let sweep = self.plan.sweep_of_weights(*step);
             let (mut sums, mut depthwise) = (Vec::new(), Vec::new());
             for part in &parts {
                 match &part[i].1 {

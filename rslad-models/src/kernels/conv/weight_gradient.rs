@@ -2,7 +2,7 @@
 //! the gradient of the output, summed over all pixels.
 
 use super::Sweep;
-use super::weight_sums::{Block, Share, WeightSums};
+use super::weight_sums::{Block, Share, WeightSums, add_up};
 use crate::kernels::simd::{Isa, Kernel, Platform, Simd, launch};
 use std::cell::RefCell;
 
@@ -101,7 +101,7 @@ impl WeightGradient<'_> {
             }
             // SAFETY: the caller's promise; each arm is as wide as the panel.
             unsafe {
-                if self.sweep.depth.is_multiple_of(R) {
+                if self.packs::<R>() {
                     self.pack_rows::<R>(&run);
                 }
                 for panel in self.blocks.chunk_by(|a, b| a.channel == b.channel) {
@@ -115,7 +115,13 @@ impl WeightGradient<'_> {
         }
     }
 
-    /// Writes what the rows of each block read side by side, where they are neighbors.
+    /// Whether the rows of every block are neighbors, so that what they read is packed.
+    #[inline(always)]
+    fn packs<const R: usize>(&self) -> bool {
+        self.sweep.depth.is_multiple_of(R)
+    }
+
+    /// Writes what the rows of each block read side by side.
     #[inline(always)]
     unsafe fn pack_rows<const R: usize>(&self, run: &Run) {
         for (pixel, from) in run.from.iter().take(run.pixels).enumerate() {
@@ -131,7 +137,6 @@ impl WeightGradient<'_> {
 
     #[inline(always)]
     unsafe fn panel<S: Simd, const R: usize, const V: usize>(&self, run: &Run, blocks: &[Block]) {
-        let packed = self.sweep.depth.is_multiple_of(R);
         // SAFETY: `weight_gradient` checked the sweep's offsets and the blocks' room. Rows past the end repeat the last
         // one; nobody reads their sums.
         unsafe {
@@ -143,48 +148,19 @@ impl WeightGradient<'_> {
             }
             for block in blocks {
                 let mut sums = [[S::splat(0.0); V]; R];
-                if packed {
+                let column = |pixel: usize, v: usize| S::load(self.columns.add((pixel * V + v) * S::LANES));
+                if self.packs::<R>() {
                     let rows = self.packed.add(block.row / R * (RUN * R + APART)).cast_const();
-                    self.sums(run, |pixel, r| *rows.add(pixel * R + r), &mut sums);
+                    add_up(run.pixels, |pixel, r| *rows.add(pixel * R + r), column, &mut sums);
                 } else {
                     let row = |r: usize| self.rows[(block.row + r).min(self.rows.len() - 1)];
                     let rows: [*const f32; R] = std::array::from_fn(|r| self.source.add(row(r)));
-                    self.sums(run, |pixel, r| *rows[r].add(run.from[pixel]), &mut sums);
+                    add_up(run.pixels, |pixel, r| *rows[r].add(run.from[pixel]), column, &mut sums);
                 }
                 let total = self.totals.add(block.offset - self.first);
                 for (i, &sum) in sums.as_flattened().iter().enumerate() {
                     let at = total.add(i * S::LANES);
                     S::load(at).add(sum).store(at);
-                }
-            }
-        }
-    }
-
-    /// The sums of a block over a run, where `x` tells what a row reads for a pixel.
-    #[expect(clippy::needless_range_loop, reason = "an iterator keeps `sums` out of registers")]
-    #[inline(always)]
-    unsafe fn sums<S: Simd, const R: usize, const V: usize>(
-        &self,
-        run: &Run,
-        x: impl Fn(usize, usize) -> f32,
-        out: &mut [[S; V]; R],
-    ) {
-        // SAFETY: the caller's promise: the columns of the run are packed.
-        unsafe {
-            let mut sums = [[S::splat(0.0); V]; R];
-            for pixel in 0..run.pixels {
-                let column = |v: usize| S::load(self.columns.add((pixel * V + v) * S::LANES));
-                let d: [S; V] = std::array::from_fn(column);
-                for r in 0..R {
-                    let x = S::splat(x(pixel, r));
-                    for v in 0..V {
-                        sums[r][v] = x.mul_add(d[v], sums[r][v]);
-                    }
-                }
-            }
-            for r in 0..R {
-                for v in 0..V {
-                    std::ptr::write(&raw mut out[r][v], sums[r][v]);
                 }
             }
         }

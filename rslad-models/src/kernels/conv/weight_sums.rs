@@ -2,7 +2,7 @@
 //! threads may share them out.
 
 use super::pack::panel_widths;
-use crate::kernels::simd::Isa;
+use crate::kernels::simd::{Isa, Simd};
 use std::ops::Range;
 
 /// Sums as `[block][tap][row][channel]`: a block is some rows by a panel of output channels. A row is an
@@ -118,5 +118,38 @@ impl Share<'_> {
         let first = self.blocks.first().map_or(0, |b| b.offset);
         let inside = |b: &Block| b.offset - first + taps * self.height * b.width <= self.data.len();
         assert!(self.blocks.iter().all(|b| inside(b) && b.row < rows && b.channel + b.width <= stride));
+    }
+}
+
+/// The sums of a block of `R` rows by `V` vectors of columns over some items, as `x` and `d` tell them. They stay in
+/// registers, as in [`direct`](super::direct).
+///
+/// # Safety
+/// The processor has the vectors; and what `x` and `d` promise.
+#[expect(clippy::needless_range_loop, reason = "an iterator keeps `sums` out of registers")]
+#[inline(always)]
+pub(super) unsafe fn add_up<S: Simd, const R: usize, const V: usize>(
+    items: usize,
+    x: impl Fn(usize, usize) -> f32,
+    d: impl Fn(usize, usize) -> S,
+    out: &mut [[S; V]; R],
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut sums = [[S::splat(0.0); V]; R];
+        for i in 0..items {
+            let d: [S; V] = std::array::from_fn(|v| d(i, v));
+            for r in 0..R {
+                let x = S::splat(x(i, r));
+                for v in 0..V {
+                    sums[r][v] = x.mul_add(d[v], sums[r][v]);
+                }
+            }
+        }
+        for r in 0..R {
+            for v in 0..V {
+                std::ptr::write(&raw mut out[r][v], sums[r][v]);
+            }
+        }
     }
 }

@@ -6,7 +6,7 @@
 //! is fixed.
 
 use super::transforms::{gradient_transform, source_transform, weight_back};
-use super::weight_sums::{Block, Share, WeightSums};
+use super::weight_sums::{Block, Share, WeightSums, add_up};
 use super::winograd::{PLACES, Tiles};
 use crate::kernels::simd::{Isa, Kernel, Platform, Simd, launch};
 use std::cell::RefCell;
@@ -240,37 +240,11 @@ impl Batch<'_, '_> {
             let mut places = [[[S::splat(0.0); V]; R]; PLACES];
             for (place, out) in places.iter_mut().enumerate() {
                 let columns = columns.map(|c| c.add(place * place_of_column));
-                self.sums(rows.add(place * place_of_row).cast_const(), columns, out);
+                let rows = rows.add(place * place_of_row).cast_const();
+                let column = |t: usize, v: usize| S::load(columns[v].add(t * S::LANES));
+                add_up(self.count, |t, r| *rows.add(t * self.lanes + r), column, out);
             }
             self.add(&places, block);
-        }
-    }
-
-    #[expect(clippy::needless_range_loop, reason = "an iterator keeps `sums` out of registers")]
-    #[inline(always)]
-    unsafe fn sums<S: Simd, const R: usize, const V: usize>(
-        &self,
-        rows: *const f32,
-        columns: [*const f32; V],
-        out: &mut [[S; V]; R],
-    ) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let mut sums = [[S::splat(0.0); V]; R];
-            for t in 0..self.count {
-                let d: [S; V] = std::array::from_fn(|v| S::load(columns[v].add(t * S::LANES)));
-                for r in 0..R {
-                    let x = S::splat(*rows.add(t * self.lanes + r));
-                    for v in 0..V {
-                        sums[r][v] = x.mul_add(d[v], sums[r][v]);
-                    }
-                }
-            }
-            for r in 0..R {
-                for v in 0..V {
-                    std::ptr::write(&raw mut out[r][v], sums[r][v]);
-                }
-            }
         }
     }
 
